@@ -1,0 +1,166 @@
+"""The demo: ``python -m psalm`` aligns real cells whose pairing is known, or a file of yours."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pandas as pd
+    from mudata import MuData
+
+
+@dataclass(frozen=True)
+class Task:
+    """Cells to align, and what is known of them."""
+
+    mdata: MuData
+    treatment: str
+    source: str
+    target: str
+    kinds: dict[str, str]
+    latent: str | None = None
+
+
+def _gene_halves() -> Task:
+    from psalm.datasets import gene_halves
+
+    kinds = dict.fromkeys(("panel1", "panel2"), "features")
+    return Task(gene_halves(), "bulk_labels", "panel1", "panel2", kinds)
+
+
+def _snareseq() -> Task:
+    from psalm.datasets import snareseq
+
+    return Task(snareseq(), "cell_type", "rna", "atac", {"rna": "rna", "atac": "features"})
+
+
+def _scgem() -> Task:
+    from psalm.datasets import scgem
+
+    return Task(scgem(), "cell_type", "rna", "methylation", dict.fromkeys(("rna", "methylation"), "features"))
+
+
+def _simulated() -> Task:
+    from psalm.datasets import simulated
+
+    return Task(simulated(), "perturbation", "a", "b", dict.fromkeys(("a", "b"), "features"), latent="latent")
+
+
+DATASETS: dict[str, Callable[[], Task]] = {
+    "gene_halves": _gene_halves,
+    "snareseq": _snareseq,
+    "scgem": _scgem,
+    "simulated": _simulated,
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="psalm", description="Align two modalities measured on different cells.")
+    parser.add_argument("--dataset", choices=DATASETS, help="cells to align (default: gene_halves)")
+    parser.add_argument("--input", type=Path, metavar="FILE", help="an .h5mu file of yours instead")
+    parser.add_argument("--treatment", metavar="COLUMN", help="with --input: obs column with the treatments")
+    parser.add_argument("--source", metavar="M", help="with --input: modality to match from")
+    parser.add_argument("--target", metavar="M", help="with --input: modality to match to")
+    parser.add_argument("--out", type=Path, default=Path("psalm-demo"), metavar="FOLDER", help="default: psalm-demo")
+    return parser
+
+
+def _task(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Task:
+    own = (arguments.treatment, arguments.source, arguments.target)
+    if arguments.input is None:
+        if any(own):
+            parser.error("--treatment, --source and --target belong to --input FILE")
+        return DATASETS[arguments.dataset or "gene_halves"]()
+    if arguments.dataset:
+        parser.error("give --dataset or --input, not both")
+    if not all(own):
+        parser.error("--input needs --treatment COLUMN, --source M and --target M")
+    if not arguments.input.exists():
+        parser.error(f"{arguments.input} does not exist")
+    import mudata
+
+    with mudata.set_options(pull_on_update=False):
+        return Task(mudata.read_h5mu(arguments.input), *own, kinds={})
+
+
+def _align(task: Task) -> None:
+    import psalm
+
+    mdata, column = task.mdata, _free_name(task)
+    psalm.pp.treatment(mdata, task.treatment, key_added=column)
+    for modality, kind in task.kinds.items():
+        psalm.pp.represent(mdata, modality, kind=kind)
+    psalm.tl.propensity(mdata, treatment=column)
+    psalm.tl.match(mdata, source=task.source, target=task.target)
+    psalm.tl.embed(mdata)
+
+
+def _free_name(task: Task) -> str:
+    """Where the shared treatments are written, so that a column called "treatment" in a user's file is kept."""
+    taken = "treatment" in task.mdata.obs or any("treatment" in adata.obs for adata in task.mdata.mod.values())
+    return "psalm_treatment" if taken else "treatment"
+
+
+def _evaluate(task: Task) -> pd.DataFrame | None:
+    """The evaluation, or None where no truth is known."""
+    import psalm
+
+    names = (task.mdata.mod[name].obs_names for name in (task.source, task.target))
+    if task.latent is None and next(names).intersection(next(names)).empty:
+        return None
+    return psalm.tl.evaluate(task.mdata, latent=task.latent)
+
+
+def _write(task: Task, folder: Path) -> list[Path]:
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+    import mudata
+
+    import psalm
+
+    mpl.use("agg")
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [folder / "aligned.h5mu"]
+    with mudata.set_options(pull_on_update=False):  # writing must not repeat the columns of the modalities
+        task.mdata.write_h5mu(written[0])
+    for name in ("propensity", "match", "embedding"):
+        figure = getattr(psalm.pl, name)(task.mdata, return_fig=True)
+        written.append(folder / f"{name}.png")
+        figure.savefig(written[-1], dpi=150)
+        plt.close(figure)
+    return written
+
+
+def _print(title: str, table: pd.DataFrame) -> None:
+    print(f"\n{title}\n{table.to_string(index=False, float_format=lambda value: f'{value:.4g}')}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo; the exit status is 0 where everything was written."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    import psalm
+
+    task = _task(arguments, parser)
+    print(f"psalm {psalm.__version__}: {task.source} → {task.target}, treatments from {task.treatment!r}")
+    _align(task)
+    _print("Match, one row per treatment", psalm.get.report(task.mdata).reset_index())
+    evaluation = _evaluate(task)
+    if evaluation is None:
+        print("\nNo cell is known in both modalities, so the match cannot be scored against a truth.")
+    else:
+        _print("Against the known truth (FOSCTTM: 0.5 = chance; r2: 0 = treatment mean; lift: 1 = uniform)", evaluation)
+    print("\nWritten:")
+    for path in _write(task, arguments.out):
+        print(f"  {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

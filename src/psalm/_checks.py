@@ -1,0 +1,67 @@
+"""Checks of what the user passed. Every message says what came, what is allowed and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+
+def listed(names: Iterable[object], limit: int = 12) -> str:
+    """Quoted names, shortened."""
+    shown = [repr(str(name)) for name in names]
+    more = f" and {len(shown) - limit} more" if len(shown) > limit else ""
+    return (", ".join(shown[:limit]) or "none") + more
+
+
+def one_of(name: str, value: object, allowed: Collection[str]) -> None:
+    """Require one of a few names."""
+    if value not in allowed:
+        msg = f"`{name}={value!r}` is not known. Pass one of {listed(allowed)}."
+        raise ValueError(msg)
+
+
+def whole_number(name: str, value: object, *, least: int) -> None:
+    """Require an integer that is not below ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        msg = f"`{name}={value!r}` must be a whole number, {least} or more."
+        raise ValueError(msg)
+
+
+def positive(name: str, value: object) -> None:
+    """Require a finite number above zero."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not (0 < value < np.inf):
+        msg = f"`{name}={value!r}` must be a finite number above zero."
+        raise ValueError(msg)
+
+
+def finite(values: Any, where: str) -> None:
+    """Require features without NaN and infinity."""
+    if sparse.issparse(values):
+        entries = values.tocoo()
+        cells = entries.row[~np.isfinite(entries.data)]
+    else:
+        cells = np.nonzero(~np.isfinite(values))[0]
+    if len(cells) == 0:
+        return
+    msg = (
+        f"{where} has {len(cells)} values that are NaN or infinite, in {len(np.unique(cells))} cells. "
+        "Values must be finite: impute or remove them, or drop the cells, and run again."
+    )
+    raise ValueError(msg)
+
+
+def unique_names(names: Any, where: str) -> None:
+    """Require cell names that occur once."""
+    if names.is_unique:
+        return
+    twice = names[names.duplicated()].unique()
+    msg = (
+        f"{where} has {len(twice)} cell names that occur more than once: {listed(twice, 5)}. "
+        "Cells are found by name: make names unique with `obs_names_make_unique()` and build the MuData again."
+    )
+    raise ValueError(msg)

@@ -1,0 +1,70 @@
+"""Names of every slot that psalm reads or writes: the only place where they are spelled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+REPRESENTATION = "X_psalm"
+TREATMENT = "treatment"
+PROPENSITY = "propensity"
+MATCH = "match"
+EMBEDDING = "X_propensity"
+
+
+@dataclass(frozen=True)
+class PropensityKeys:
+    """Slots of one run of :func:`psalm.tl.propensity`."""
+
+    base: str
+
+    @property
+    def scores(self) -> str:
+        """``obsm`` of each modality: centred log-odds."""
+        return self.base
+
+    @property
+    def own(self) -> str:
+        """``obs`` of each modality: calibrated probability of the cell's own treatment."""
+        return f"{self.base}_own"
+
+    @property
+    def uns(self) -> str:
+        """``uns`` of the container: treatments, params and tables."""
+        return self.base
+
+
+@dataclass(frozen=True)
+class MatchKeys:
+    """Slots of one run of :func:`psalm.tl.match`."""
+
+    base: str
+
+    @property
+    def coupling(self) -> str:
+        """``obsp`` of the container: transported mass, rows source and columns target."""
+        return self.base
+
+    @property
+    def uns(self) -> str:
+        """``uns`` of the container: params and the table with one row per treatment."""
+        return self.base
+
+    @property
+    def potential(self) -> str:
+        """``obs`` of source and target: dual potentials in units of cost."""
+        return f"{self.base}_potential"
+
+    @property
+    def entropy(self) -> str:
+        """``obs`` of source and target: entropy of the cell's matches, in nats."""
+        return f"{self.base}_entropy"
+
+    @property
+    def evaluation(self) -> str:
+        """``uns`` of the container: the table of :func:`psalm.tl.evaluate`."""
+        return f"{self.base}_evaluation"
+
+
+def predicted(target: str) -> str:
+    """``obsm`` of the source: features of the target, predicted."""
+    return f"{target}_predicted"

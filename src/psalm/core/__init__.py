@@ -1,0 +1,1 @@
+"""The method on plain arrays; knows neither AnnData nor MuData."""

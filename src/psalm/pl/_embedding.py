@@ -1,0 +1,151 @@
+"""Two clouds in one space of scores, with matched cells joined."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from psalm import _access, _checks, _keys
+from psalm.pl._axes import MANY_TREATMENTS, colours, finish, new_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from mudata import MuData
+
+    from psalm.core._types import FloatArray, IntArray
+
+LEGEND_ROWS = 20
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+
+
+def embedding(
+    mdata: MuData,
+    *,
+    match_key: str = _keys.MATCH,
+    basis: str = _keys.EMBEDDING,
+    n_links: int = 200,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> object:
+    """Source cells (left) and target cells (right) in the space of scores, coloured by treatment, best matches joined.
+
+    Both clouds are drawn in the same coordinates, the target's moved to the right. If the modalities agree, the clouds
+    have the same shape and lines run level.
+
+    Parameters
+    ----------
+    mdata
+        One AnnData per modality, after :func:`psalm.tl.match` and :func:`psalm.tl.embed`.
+    match_key
+        ``key_added`` of :func:`psalm.tl.match`.
+    basis
+        Key in ``obsm`` of source and target, comparable between them, by default that of :func:`psalm.tl.embed`.
+    n_links
+        Source cells, evenly spread over the matched ones, that are joined with the target cell they send most mass to.
+    ax
+        Axes to draw on.
+    show
+        Show the figure and return nothing; by default yes, unless ``ax`` or ``return_fig`` is given.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    None, the figure, or the axes.
+
+    Examples
+    --------
+    >>> import psalm
+    >>> mdata = psalm.datasets.simulated(n_cells=300, n_treatments=3)
+    >>> psalm.pp.treatment(mdata, "perturbation")
+    >>> psalm.tl.propensity(mdata, progress=False)
+    >>> psalm.tl.match(mdata, source="a", target="b", progress=False)
+    >>> psalm.tl.embed(mdata)
+    >>> figure = psalm.pl.embedding(mdata, return_fig=True)
+    """
+    params = _access.run(_access.container(mdata), match_key, "tl.match", "match_key")["params"]
+    _checks.whole_number("n_links", n_links, least=0)
+    names = str(params["source"]), str(params["target"])
+    points = [_points(mdata, name, basis) for name in names]
+    labels = [mdata.mod[name].obs[str(params["treatment"])] for name in names]
+    points[1] = points[1] + [_gap(*points), 0.0]
+    own = ax is None
+    if ax is None:
+        _, (ax,) = new_axes(1, 9.0, 5.0)
+    _draw_links(ax, _links(mdata, match_key, n_links), *points)
+    treatments = list(pd.Index(labels[0].astype("category").cat.categories).astype(str))
+    palette = colours(mdata, str(params["treatment"]), treatments)
+    for cloud, label in zip(points, labels, strict=True):
+        _draw_cloud(ax, cloud, label.astype(object), palette)
+    _annotate(ax, names, points, two=mdata.mod[names[0]].obsm[basis].shape[1] > 1)
+    _legend(ax, palette)
+    return finish(ax.figure, ax, show=show, own=own, return_fig=return_fig)
+
+
+def _points(mdata: MuData, name: str, basis: str) -> FloatArray:
+    adata = mdata.mod[name]
+    if basis not in adata.obsm:
+        msg = (
+            f"`basis={basis!r}` is not in `mdata[{name!r}].obsm`. Found: {_checks.listed(adata.obsm)}. Run `tl.embed`."
+        )
+        raise KeyError(msg)
+    values = np.asarray(adata.obsm[basis], dtype=float)
+    if values.shape[1] > 1:
+        return values[:, :2]
+    # one component, as with two treatments: cells are spread vertically by position, which means nothing
+    return np.column_stack([values, np.arange(len(values)) * GOLDEN_RATIO % 1])
+
+
+def _gap(source: FloatArray, target: FloatArray) -> float:
+    """How far the target cloud is moved to the right so that the clouds stand beside each other."""
+    width = max(np.ptp(source[:, 0]), np.ptp(target[:, 0]))
+    return float(source[:, 0].max() - target[:, 0].min() + 0.35 * width)
+
+
+def _links(mdata: MuData, match_key: str, n_links: int) -> tuple[IntArray, IntArray]:
+    """Some source cells and the target cell that each sends most mass to."""
+    mass = _access.stored_coupling(mdata, match_key)
+    matched = np.flatnonzero(np.diff(mass.indptr))
+    source = matched[np.unique(np.linspace(0, len(matched) - 1, min(n_links, len(matched))).astype(int))]
+    return source, np.asarray(mass[source].argmax(axis=1)).ravel()
+
+
+def _draw_links(ax: Axes, links: tuple[IntArray, IntArray], source: FloatArray, target: FloatArray) -> None:
+    from matplotlib.collections import LineCollection
+
+    ends = np.stack([source[links[0]], target[links[1]]], axis=1)  # (n_links, 2 ends, 2 coordinates)
+    ax.add_collection(LineCollection(list(ends), colors="0.55", linewidths=0.4, alpha=0.5, zorder=1))
+
+
+def _draw_cloud(ax: Axes, points: FloatArray, labels: pd.Series, palette: dict[str, object]) -> None:
+    size = float(np.clip(8000 / len(points), 3, 18))
+    colour = [palette.get(str(label), "0.85") for label in labels]
+    ax.scatter(points[:, 0], points[:, 1], s=size, c=colour, linewidths=0, zorder=2)
+
+
+def _annotate(ax: Axes, names: tuple[str, str], points: list[FloatArray], *, two: bool) -> None:
+    top = max(float(cloud[:, 1].max()) for cloud in points)
+    for name, cloud in zip(names, points, strict=True):
+        middle = (cloud[:, 0].max() + cloud[:, 0].min()) / 2
+        ax.annotate(name, (middle, top), xytext=(0, 10), textcoords="offset points", ha="center", weight="bold")
+    ax.set(xticks=[], yticks=[], xlabel="score PC 1", ylabel="score PC 2" if two else "spread")
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(ax: Axes, palette: dict[str, object]) -> None:
+    """Treatments beside the data; above a few dozen a legend says nothing and is left out."""
+    from matplotlib.lines import Line2D
+
+    if len(palette) > MANY_TREATMENTS:
+        return
+    handles = [
+        Line2D([], [], linestyle="", marker="o", markersize=5, color=colour, label=name)
+        for name, colour in palette.items()
+    ]
+    columns = -(-len(handles) // LEGEND_ROWS)
+    ax.legend(
+        handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize="small", ncols=columns
+    )

@@ -1,0 +1,9 @@
+"""Tools: score, match, predict, evaluate."""
+
+from psalm.tl._embed import embed
+from psalm.tl._evaluate import evaluate
+from psalm.tl._match import match
+from psalm.tl._predict import predict
+from psalm.tl._propensity import propensity
+
+__all__ = ["embed", "evaluate", "match", "predict", "propensity"]

@@ -1,0 +1,193 @@
+"""How good is a match, where the true pairs or the true latents are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from psalm import _access, _checks, _keys
+from psalm.core import metrics
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+    from psalm.core._types import FloatArray, IntArray
+    from psalm.core.coupling import Coupling
+
+ALL = "all"
+RANKS = ("foscttm", "foscttm_source", "foscttm_target", "trace", "lift")
+
+
+def evaluate(
+    mdata: MuData,
+    *,
+    match_key: str = _keys.MATCH,
+    truth: str | None = None,
+    latent: str | None = None,
+    use_rep: str | None = None,
+) -> pd.DataFrame:
+    """Score a match against known pairs or known latents, on the exact coupling. The truth is used for nothing else.
+
+    Parameters
+    ----------
+    mdata
+        One AnnData per modality, after :func:`psalm.tl.match`.
+    match_key
+        ``key_added`` of :func:`psalm.tl.match`.
+    truth
+        Column in ``obs`` of source and target whose equal values mark the same cell.
+        By default cells with the same name are the same.
+    latent
+        Key in ``obsm`` of source and target with true latents, for simulations with disjoint cells.
+        Without ``truth`` and without common names it is all that is scored.
+    use_rep
+        Features of the target in which the matched average is compared with the true partner: "X" or a layer, which are
+        z-scored, or a key of ``obsm``, taken as it is.
+        By default ``obsm["X_psalm"]`` where it exists, else ``X``.
+
+    Returns
+    -------
+    A DataFrame, also written to ``mdata.uns[match_key + "_evaluation"]``: one row per matched treatment
+    (``scope`` "treatment") and one for all (``scope`` "all", cell-weighted means and pooled R²). Columns:
+
+    - ``n_source``, ``n_target``, ``n_pairs``: matched cells and true pairs scored;
+    - ``foscttm``: fraction of the treatment's cells with more mass than the true partner, ties one half, mean of the
+      directions ``foscttm_source`` and ``foscttm_target``; 0.5 is chance, 0 perfect, NaN where there is no rival;
+    - ``trace``: share of a source cell's mass on its partner; ``lift``: trace × n_target, 1 for a uniform coupling;
+    - ``r2``: within-treatment R² of the matched average; 0 is as good as the treatment's mean;
+    - ``latent_error``: mean squared latent distance of matched cells ÷ that of a uniform coupling, where ``latent``.
+
+    Raises
+    ------
+    KeyError
+        ``truth`` or ``latent`` is missing in a modality.
+    ValueError
+        There are no true pairs, or values of ``truth`` occur twice.
+
+    References
+    ----------
+    Liu et al., WABI 2019 (FOSCTTM). Ties count one half, so that a collapsed match scores 0.5.
+
+    Examples
+    --------
+    >>> import psalm
+    >>> mdata = psalm.datasets.simulated(n_cells=300, n_treatments=3)
+    >>> psalm.pp.treatment(mdata, "perturbation")
+    >>> psalm.tl.propensity(mdata, progress=False)
+    >>> psalm.tl.match(mdata, source="a", target="b", progress=False)
+    >>> table = psalm.tl.evaluate(mdata, latent="latent")
+    >>> bool(table["latent_error"].iloc[-1] < 1)
+    True
+    """
+    _access.container(mdata)
+    params = _access.run(mdata, match_key, "tl.match", "match_key")["params"]
+    names = params["source"], params["target"]
+    partner = _partners(mdata, *names, truth)
+    if latent is None or truth is not None:
+        _require_pairs(partner, names, truth)
+    latents = None if latent is None else tuple(_latent(mdata, name, latent) for name in names)
+    features = _target_features(mdata, names[1], use_rep) if (partner >= 0).any() else None
+
+    coupling = _access.coupling(mdata, match_key)
+    treatments = _access.run(mdata, match_key, "tl.match", "match_key")["table"]["treatment"].to_numpy()
+    table = _table(coupling, partner, features, latents, treatments)
+    mdata.uns[_keys.MatchKeys(match_key).evaluation] = table
+    return table.copy()
+
+
+def _partners(mdata: MuData, source: str, target: str, truth: str | None) -> IntArray:
+    """Position of each source cell's true partner among the target cells, −1 where it has none."""
+    keys = [_identity(mdata, name, truth) for name in (source, target)]
+    partner = np.asarray(keys[1].get_indexer(keys[0]))
+    partner[np.asarray(keys[0].isna())] = -1
+    return partner
+
+
+def _identity(mdata: MuData, name: str, truth: str | None) -> pd.Index:
+    adata = _access.modality(mdata, name)
+    if truth is None:
+        return adata.obs_names
+    if truth not in adata.obs:
+        msg = (
+            f"`truth={truth!r}` is not in `mdata[{name!r}].obs`. Found: {_checks.listed(adata.obs)}. Pass one of these."
+        )
+        raise KeyError(msg)
+    values = pd.Index(adata.obs[truth].astype(object))
+    known = values.dropna()
+    if not known.is_unique:
+        twice = known[known.duplicated()].unique()
+        msg = (
+            f"`mdata[{name!r}].obs[{truth!r}]` has {len(twice)} values that occur more than once: "
+            f"{_checks.listed(twice, 5)}. `truth` must name each cell once."
+        )
+        raise ValueError(msg)
+    return values
+
+
+def _require_pairs(partner: IntArray, names: tuple[str, str], truth: str | None) -> None:
+    if (partner >= 0).any():
+        return
+    by = "names" if truth is None else f"values of obs[{truth!r}]"
+    msg = (
+        f"Modalities {names[0]!r} and {names[1]!r} have no {by} in common, so no true pairs are known. Pass `truth=` "
+        "with an obs column that marks the same cell in both, or `latent=` with true latents in obsm (simulations)."
+    )
+    raise ValueError(msg)
+
+
+def _latent(mdata: MuData, name: str, key: str) -> FloatArray:
+    adata = _access.modality(mdata, name)
+    if key not in adata.obsm:
+        msg = f"`latent={key!r}` is not in `mdata[{name!r}].obsm`. Found: {_checks.listed(adata.obsm)}."
+        raise KeyError(msg)
+    return np.asarray(adata.obsm[key], dtype=np.float64)
+
+
+def _target_features(mdata: MuData, target: str, use_rep: str | None) -> FloatArray:
+    found = _access.features(mdata, target, use_rep)
+    values = found.dense()
+    if found.said.startswith("obsm"):
+        return values
+    spread = values.std(axis=0)
+    return np.asarray((values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0))
+
+
+def _table(
+    coupling: Coupling,
+    partner: IntArray,
+    features: FloatArray | None,
+    latents: tuple[FloatArray, ...] | None,
+    treatments: Any,
+) -> pd.DataFrame:
+    ranks = metrics.pair_ranks(coupling, partner)
+    errors = None if features is None else metrics.matched_average_errors(coupling, ranks, features)
+    latent = None if latents is None else metrics.latent_errors(coupling, *latents)
+    rows = []
+    for block in (*coupling.blocks, None):
+        blocks = coupling.blocks if block is None else (block,)
+        pairs = np.isin(ranks.treatment, [b.treatment for b in blocks])
+        row: dict[str, Any] = {
+            "scope": ALL if block is None else "treatment",
+            "treatment": "" if block is None else treatments[block.treatment],
+            "n_source": sum(len(b.source) for b in blocks),
+            "n_target": sum(len(b.target) for b in blocks),
+            "n_pairs": int(pairs.sum()),
+        }
+        row |= {name: _mean(getattr(ranks, name)[pairs]) for name in RANKS}
+        if errors is not None:
+            row["r2"] = metrics.r_squared(
+                replace(errors, matched=errors.matched[pairs], treatment_mean=errors.treatment_mean[pairs])
+            )
+        if latent is not None:
+            cells = np.concatenate([b.source for b in blocks])
+            row["latent_error"] = float(np.nansum(latent[0][cells]) / np.nansum(latent[1][cells]))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _mean(values: FloatArray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")

@@ -1,0 +1,251 @@
+"""Match cells of two modalities within each treatment."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from psalm import _access, _checks, _keys
+from psalm._progress import bar
+from psalm.core.cost import COSTS
+from psalm.core.matching import match_within
+from psalm.core.neighbors import SharedNeighborMatcher
+from psalm.core.sinkhorn import EntropicPlan, SinkhornMatcher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mudata import MuData
+
+    from psalm.core._types import FloatArray, IntArray
+    from psalm.core.coupling import Coupling
+    from psalm.core.matching import Matcher, TreatmentMatch
+
+METHODS = ("ot", "snn")
+BYTES_PER_ENTRY = 12  # float64 value and int32 column
+
+
+def match(
+    mdata: MuData,
+    *,
+    source: str,
+    target: str,
+    method: str | Matcher = "ot",
+    cost: str | None = None,
+    epsilon: float | None = None,
+    tolerance: float | None = None,
+    propensity_key: str = _keys.PROPENSITY,
+    obsp_mb: float = 64.0,
+    n_jobs: int | None = None,
+    progress: bool = True,
+    key_added: str = _keys.MATCH,
+) -> None:
+    """Match every source cell softly with target cells of its own treatment, by the distance of their scores.
+
+    Parameters
+    ----------
+    mdata
+        One AnnData per modality, after :func:`psalm.tl.propensity`.
+    source, target
+        Modalities; rows and columns of the coupling.
+    method
+        "ot": entropic optimal transport with uniform marginals within each treatment.
+        "snn": shared nearest neighbours.
+        Or a matcher object such as ``psalm.core.sinkhorn.SinkhornMatcher(epsilon=0.1)``, or your own: a callable from
+        two score matrices to a ``psalm.core.matching.Match``.
+    cost
+        Only for "ot": "euclidean" (default) or "sqeuclidean" distance between centred log-odds.
+    epsilon
+        Only for "ot": strength of the entropy relative to the mean cost of the treatment's block, 0.2 by default.
+        Smaller is sharper, and follows noise in the scores; larger is softer, towards the treatment's mean.
+    tolerance
+        Only for "ot": largest L1 error of the marginals relative to the block's mass, 1e-3 by default.
+    propensity_key
+        ``key_added`` of :func:`psalm.tl.propensity`.
+    obsp_mb
+        Budget of the stored coupling. Where the exact one is larger, a compact view of its largest entries is stored,
+        rescaled to the exact marginals, and the mass it keeps is stated per treatment.
+        What psalm computes from the coupling is exact either way.
+    n_jobs
+        Treatments matched at a time (threads), as in joblib. The coupling does not depend on it.
+    progress
+        Show a bar for what takes longer than a second.
+    key_added
+        Name of the slots that are written.
+
+    Returns
+    -------
+    None. Writes ``mdata.obsp[key_added]``, CSR (n_obs, n_obs), rows source and columns target cells, entries the
+    transported mass: a treatment's block sums to the mean of its shares among the matched source and target cells, all
+    blocks to 1. Writes ``obs[key_added + "_entropy"]`` of both modalities (nats; NaN for unmatched cells) and, for
+    "ot", ``obs[key_added + "_potential"]``: the plan is ``exp((f_i + g_j − C_ij) / ε)``. Writes
+    ``mdata.uns[key_added]`` with ``params`` and ``table``, one row per treatment: n_source, n_target, epsilon (in units
+    of cost), iterations, marginal_error, converged, effective_matches (mean over source cells of exp(entropy)),
+    kept_mass, seconds.
+
+    Raises
+    ------
+    KeyError
+        Unknown modality, or scores are missing.
+    ValueError
+        Unknown method or cost, a parameter out of range or of another method, treatments that changed after scoring.
+
+    Warns
+    -----
+    UserWarning
+        Treatments that did not converge or have no cells on one side, by name.
+
+    References
+    ----------
+    Xi, Osea, Xu and Hartford, NeurIPS 2024, section 4. Cuturi, NeurIPS 2013 (entropic optimal transport).
+
+    Examples
+    --------
+    >>> import psalm
+    >>> mdata = psalm.datasets.simulated(n_cells=300, n_treatments=3)
+    >>> psalm.pp.treatment(mdata, "perturbation")
+    >>> psalm.tl.propensity(mdata, progress=False)
+    >>> psalm.tl.match(mdata, source="a", target="b", progress=False)
+    >>> bool(mdata.uns["match"]["table"]["converged"].all())
+    True
+    """
+    _access.two_modalities(_access.container(mdata), source, target)
+    matcher = _matcher(method, {"cost": cost, "epsilon": epsilon, "tolerance": tolerance})
+    _checks.positive("obsp_mb", obsp_mb)
+    scored = _access.run(mdata, propensity_key, "tl.propensity", "propensity_key")
+    treatment, treatments = scored["params"]["treatment"], pd.Index(scored["treatments"])
+    codes = [_codes(mdata, name, treatment, treatments) for name in (source, target)]
+    scores = [_access.scores(mdata, name, propensity_key) for name in (source, target)]
+
+    sizes = [np.bincount(code[code >= 0], minlength=len(treatments)) for code in codes]
+    with bar(int(sizes[0] @ sizes[1]), "match", unit="pair", show=progress) as progress_bar:
+        coupling, found = match_within(
+            scores[0], scores[1], codes[0], codes[1], matcher, n_jobs=n_jobs, tick=progress_bar.update
+        )
+    params = {
+        "source": source,
+        "target": target,
+        "method": method if isinstance(method, str) else type(method).__name__,
+        "treatment": treatment,
+        "propensity_key": propensity_key,
+        "propensity_fingerprint": scored["fingerprint"],
+        **_settings(matcher),
+    }
+    entropies = coupling.entropies()
+    view, kept = coupling.compact(int(obsp_mb * 2**20 / BYTES_PER_ENTRY))
+    table = _table(found, treatments, sizes, entropies[0], kept)
+    _write(mdata, _keys.MatchKeys(key_added), coupling, entropies, view, {"params": params, "table": table})
+    _warn(table)
+
+
+def _matcher(method: Any, options: dict[str, Any]) -> Matcher:
+    """The matcher object behind a name, with the options that were passed."""
+    passed = {name: value for name, value in options.items() if value is not None}
+    if not isinstance(method, str):
+        if not callable(method):
+            msg = f"`method` is {type(method).__name__}. Pass one of {_checks.listed(METHODS)} or a matcher object."
+            raise TypeError(msg)
+        if passed:
+            msg = f"`method` is an object, so {_checks.listed(passed)} would be ignored. Set them on the object."
+            raise ValueError(msg)
+        matcher: Matcher = method
+        return matcher
+    _checks.one_of("method", method, METHODS)
+    if method != "ot":
+        if passed:
+            msg = f"{_checks.listed(passed)} belong to `method='ot'`, not to {method!r}. Leave them out."
+            raise ValueError(msg)
+        return SharedNeighborMatcher()
+    if "cost" in passed:
+        _checks.one_of("cost", passed["cost"], COSTS)
+    for name in passed.keys() - {"cost"}:
+        _checks.positive(name, passed[name])
+    return SinkhornMatcher(**passed)
+
+
+def _settings(matcher: Any) -> dict[str, Any]:
+    return asdict(matcher) if is_dataclass(matcher) else {}  # type: ignore[arg-type]
+
+
+def _codes(mdata: MuData, name: str, treatment: str, treatments: pd.Index) -> IntArray:
+    codes, _ = _access.treatment_codes(mdata, name, treatment, treatments)
+    present = _access.modality(mdata, name).obs[treatment].notna().to_numpy()
+    if (codes[present] < 0).any():
+        msg = (
+            f"{int((codes[present] < 0).sum())} cells of `mdata[{name!r}]` have a treatment that the scores do not "
+            "know: treatments were changed after scoring. Run `tl.propensity` again."
+        )
+        raise ValueError(msg)
+    return codes
+
+
+def _write(
+    mdata: MuData,
+    keys: _keys.MatchKeys,
+    coupling: Coupling,
+    entropies: tuple[FloatArray, FloatArray],
+    view: Any,
+    result: dict[str, Any],
+) -> None:
+    params = result["params"]
+    params["from_potentials"] = all(isinstance(block.plan, EntropicPlan) for block in coupling.blocks)
+    potentials = _potentials(coupling) if params["from_potentials"] else (None, None)
+    _access.write_coupling(mdata, keys.coupling, params["source"], params["target"], view)
+    for side, entropy, potential in zip(("source", "target"), entropies, potentials, strict=True):
+        obs = mdata.mod[params[side]].obs
+        obs[keys.entropy] = entropy
+        if potential is not None:
+            obs[keys.potential] = potential
+        elif keys.potential in obs:
+            del obs[keys.potential]  # of an earlier match under this key, which is overwritten
+    mdata.uns[keys.uns] = result
+
+
+def _potentials(coupling: Coupling) -> tuple[FloatArray, FloatArray]:
+    source, target = np.full(coupling.n_source, np.nan), np.full(coupling.n_target, np.nan)
+    for block in coupling.blocks:
+        if isinstance(block.plan, EntropicPlan):
+            source[block.source], target[block.target] = block.plan.source_potential, block.plan.target_potential
+    return source, target
+
+
+def _table(
+    found: list[TreatmentMatch], treatments: pd.Index, sizes: Sequence[IntArray], entropy: FloatArray, kept: FloatArray
+) -> pd.DataFrame:
+    """One row per treatment, matched or not."""
+    table = pd.DataFrame({"treatment": treatments.to_numpy(dtype=object), "n_source": sizes[0], "n_target": sizes[1]})
+    blank = {"epsilon": np.nan, "iterations": 0, "marginal_error": np.nan, "converged": False}
+    table = table.assign(**blank, effective_matches=np.nan, kept_mass=0.0, seconds=0.0)
+    for result, kept_mass in zip(found, kept, strict=True):
+        row, outcome = result.block.treatment, result.match
+        table.loc[row, "epsilon"] = outcome.epsilon
+        table.loc[row, "iterations"] = outcome.iterations
+        table.loc[row, "marginal_error"] = outcome.marginal_error
+        table.loc[row, "converged"] = outcome.converged
+        table.loc[row, "effective_matches"] = np.nanmean(np.exp(entropy[result.block.source]))
+        table.loc[row, "kept_mass"] = kept_mass
+        table.loc[row, "seconds"] = result.seconds
+    return table
+
+
+def _warn(table: pd.DataFrame) -> None:
+    """One warning for everything in the table that a user must know."""
+    empty = (table["n_source"] == 0) | (table["n_target"] == 0)
+    stopped = table[~table["converged"] & ~empty]
+    notes = []
+    if len(stopped):
+        worst = float(stopped["marginal_error"].max())
+        notes.append(
+            f"{len(stopped)} treatments did not converge: {_checks.listed(stopped['treatment'])}; "
+            f"largest marginal error {worst:.2g}. Raise `epsilon`, or the object's `max_iterations`"
+        )
+    if empty.any():
+        notes.append(
+            f"{int(empty.sum())} treatments have no cells on one side: {_checks.listed(table['treatment'][empty])}"
+        )
+    if notes:
+        warnings.warn(". ".join(notes) + ". See `psalm.get.report(mdata)`.", UserWarning, stacklevel=3)
