@@ -91,8 +91,9 @@ def scgem() -> MuData:
 
     Returns
     -------
-    MuData of "rna" (34 genes, log expression) and "methylation" (27 loci, binary), with the same cells (the pairing,
-    for evaluation only) and ``obs["cell_type"]``, five stages from BJ fibroblasts to iPS cells. Use kind "features".
+    MuData of "rna" (34 genes, log expression) and "methylation" (27 loci named by gene with the suffix "_methylation",
+    binary), with the same cells (the pairing, for evaluation only) and ``obs["cell_type"]``, five stages from BJ
+    fibroblasts to iPS cells. Use kind "features".
 
     Raises
     ------
@@ -105,14 +106,14 @@ def scgem() -> MuData:
         index=[f"cell_{number}" for number in range(len(codes))],
     )
 
-    def modality(values: str, names: str) -> AnnData:
-        features = [name.strip() for name in _fetch(names).read_text().split("\n") if name.strip()]
+    def modality(values: str, names: str, suffix: str = "") -> AnnData:
+        features = [f"{name.strip()}{suffix}" for name in _fetch(names).read_text().split("\n") if name.strip()]
         return AnnData(np.loadtxt(_fetch(values)), obs=obs.copy(), var=pd.DataFrame(index=features))
 
     return without_pull(
         {
             "rna": modality("scgem/expression.txt", "scgem/GeneName_experssion.txt"),
-            "methylation": modality("scgem/methylation.txt", "scgem/GeneName_methylation.txt"),
+            "methylation": modality("scgem/methylation.txt", "scgem/GeneName_methylation.txt", "_methylation"),
         }
     )
 

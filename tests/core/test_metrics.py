@@ -1,0 +1,125 @@
+"""Every metric against an example computed by hand, and the ways to cheat it."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from psalm.core import metrics
+from psalm.core.coupling import Block, Coupling, SparsePlan
+from psalm.core.matching import match_within
+from psalm.core.sinkhorn import SinkhornMatcher
+
+
+def one_block(mass):
+    mass = np.asarray(mass, float)
+    n, m = mass.shape
+    return Coupling(n, m, (Block(0, np.arange(n), np.arange(m), SparsePlan(sparse.csr_matrix(mass))),))
+
+
+def ranks_of(mass, partner=None):
+    return metrics.pair_ranks(one_block(mass), np.arange(len(mass)) if partner is None else np.asarray(partner))
+
+
+def test_by_hand():
+    """Rows: cell 0 has one rival above (.3 > .2) of two; cell 1 none; cell 2 a tie and one above.
+
+    Columns: target 0 has one above (.25 > .2); target 1 has one above (.3 > .25); target 2 has both above.
+    """
+    mass = [[0.20, 0.30, 0.10], [0.10, 0.25, 0.20], [0.25, 0.05, 0.05]]
+    ranks = ranks_of(mass)
+    np.testing.assert_allclose(ranks.foscttm_source, [0.5, 0.0, 0.75])
+    np.testing.assert_allclose(ranks.foscttm_target, [0.5, 0.5, 1.0])
+    np.testing.assert_allclose(ranks.foscttm, [0.5, 0.25, 0.875])
+    np.testing.assert_allclose(ranks.trace, [0.2 / 0.6, 0.25 / 0.55, 0.05 / 0.35])
+    np.testing.assert_allclose(ranks.lift, 3 * ranks.trace)
+
+
+def test_the_truth_scores_zero():
+    ranks = ranks_of(np.eye(5))
+    np.testing.assert_allclose(ranks.foscttm, 0)
+    np.testing.assert_allclose(ranks.lift, 5)
+
+
+def test_the_reverse_of_the_truth_scores_one():
+    np.testing.assert_allclose(ranks_of(1 - np.eye(4)).foscttm, 1)
+
+
+@pytest.mark.parametrize("n", [2, 7])
+def test_collapse_scores_one_half(n):
+    """All cells mapped to one point: every match is as good as any other, so this is chance, not 0.25."""
+    coupling, _ = match_within(np.ones((n, 3)), np.ones((n, 3)), np.zeros(n, int), np.zeros(n, int), SinkhornMatcher())
+    ranks = metrics.pair_ranks(coupling, np.arange(n))
+    np.testing.assert_allclose(ranks.foscttm, 0.5)
+    np.testing.assert_allclose(ranks.lift, 1)
+
+
+def test_a_hub_scores_chance():
+    """Every source cell sends all its mass to the same target cell."""
+    mass = np.zeros((11, 11))
+    mass[:, 4] = 1
+    assert ranks_of(mass).foscttm.mean() == pytest.approx(0.5)
+
+
+def test_partners_outside_the_block_and_missing_ones_are_not_scored():
+    """Target cell 1 is in no block: its source cell has a partner that cannot be matched."""
+    plan = SparsePlan(sparse.csr_matrix([[0.5, 0.1], [0.2, 0.2], [0.0, 1.0]]))
+    coupling = Coupling(3, 3, (Block(0, np.arange(3), np.array([0, 2]), plan),))
+    ranks = metrics.pair_ranks(coupling, np.array([0, 1, -1]))
+    np.testing.assert_array_equal(ranks.source, [0])
+    np.testing.assert_array_equal(ranks.target, [0])
+    assert ranks.foscttm_source == pytest.approx([0.0])
+    assert ranks.foscttm_target == pytest.approx([0.0])
+
+
+def test_a_single_pair_has_no_rival_and_no_rank():
+    ranks = ranks_of([[1.0]])
+    assert np.isnan(ranks.foscttm).all()
+    assert ranks.trace == pytest.approx([1.0])
+
+
+def test_tiles_do_not_change_ranks(read_only, monkeypatch):
+    """Independent: all rows at once."""
+    x, y = read_only(40, 3), read_only(40, 3)
+    coupling, _ = match_within(x, y, np.zeros(40, int), np.zeros(40, int), SinkhornMatcher())
+    whole = metrics.pair_ranks(coupling, np.arange(40))
+    monkeypatch.setattr(metrics, "TILE_BYTES", 8 * 40 * 3)
+    np.testing.assert_allclose(metrics.pair_ranks(coupling, np.arange(40)).foscttm, whole.foscttm)
+
+
+def r_squared(mass, features):
+    coupling = one_block(mass)
+    ranks = metrics.pair_ranks(coupling, np.arange(len(mass)))
+    return metrics.r_squared(metrics.matched_average_errors(coupling, ranks, np.asarray(features, float)))
+
+
+def test_r_squared_by_hand():
+    """y = 0, 1, 5 with mean 2; matched averages .5, .5, 5: errors .25 + .25 + 0 against 4 + 1 + 9."""
+    mass = [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
+    assert r_squared(mass, [[0], [1], [5]]) == pytest.approx(1 - 0.5 / 14)
+
+
+def test_r_squared_of_uniform_truth_and_constant_features(read_only):
+    features = read_only(6, 2)
+    assert r_squared(np.ones((6, 6)), features) == pytest.approx(0)
+    assert r_squared(np.eye(6), features) == pytest.approx(1)
+    assert np.isnan(r_squared(np.eye(6), np.ones((6, 2))))
+
+
+def test_r_squared_is_pooled_over_treatments():
+    """Two treatments, one matched perfectly and one at its mean: 1 − 0.5/(0.5 + 2)."""
+    first = SparsePlan(sparse.csr_matrix(np.ones((2, 2))))
+    second = SparsePlan(sparse.csr_matrix(np.eye(2)))
+    blocks = (Block(0, np.array([0, 1]), np.array([0, 1]), first), Block(1, np.array([2, 3]), np.array([2, 3]), second))
+    coupling = Coupling(4, 4, blocks)
+    errors = metrics.matched_average_errors(
+        coupling, metrics.pair_ranks(coupling, np.arange(4)), np.array([[0.0], [1], [5], [7]])
+    )
+    assert metrics.r_squared(errors) == pytest.approx(1 - 0.5 / 2.5)
+
+
+def test_latent_errors_by_hand():
+    """Source at 0 and 2, targets at 0 and 2: the truth costs 0, the uniform coupling (0 + 4)/2."""
+    z = np.array([[0.0], [2.0]])
+    matched, uniform = metrics.latent_errors(one_block(np.eye(2)), z, z)
+    np.testing.assert_allclose(matched, 0)
+    np.testing.assert_allclose(uniform, 2)

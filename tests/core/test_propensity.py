@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.neighbors import KNeighborsClassifier
+
+from psalm import datasets
+from psalm.core.classifier import EstimatorClassifier, LogisticClassifier
+from psalm.core.propensity import CrossFit, deal_folds
+
+
+def test_folds_deal_each_treatment_evenly_and_leave_unlabelled_cells_out(rng):
+    codes = np.repeat([0, 1, 2, -1], [23, 10, 1, 5])
+    folds = deal_folds(codes, 5, rng)
+    for code in (0, 1, 2):
+        sizes = np.bincount(folds[codes == code], minlength=5)
+        assert sizes.max() - sizes.min() <= 1
+    assert (folds[codes == -1] == -1).all()
+
+
+def test_no_cell_is_scored_by_a_model_that_has_seen_it(read_only, rng):
+    """Independent: a nearest-neighbour model knows every cell it has seen by heart; labels are pure noise."""
+    features, codes = read_only(400, 5), rng.integers(2, size=400)
+    memoriser = KNeighborsClassifier(1)
+    assert memoriser.fit(features, codes).score(features, codes) == 1.0
+    found = CrossFit(EstimatorClassifier(memoriser), n_repeats=1)(features, codes, 2, rng)
+    assert abs((found.log_odds.argmax(axis=1) == codes).mean() - 0.5) < 0.1
+
+
+def test_scores_approach_the_closed_form_with_more_cells():
+    """Independent: the simulation's propensity is known in closed form."""
+    errors = []
+    for n_cells in (300, 5000):
+        cells = datasets.simulated(n_cells=n_cells, n_treatments=5, n_private=0, rng=0)["a"]
+        codes, truth = cells.obs["perturbation"].cat.codes.to_numpy(), cells.obsm["propensity_true"]
+        classifier = LogisticClassifier(C=1.0)
+        found = CrossFit(classifier, n_repeats=1)(cells.X, codes, 5, np.random.default_rng(0))
+        errors.append(np.abs(found.log_odds - truth).mean())
+    assert errors[1] < errors[0]
+    assert errors[1] < 0.25 * np.abs(truth).mean()
+
+
+def test_calibration_repairs_an_overconfident_classifier(rng):
+    """Independent: log loss of the uncalibrated scores of the same models."""
+    features = rng.normal(size=(500, 30))
+    codes = (features[:, 0] + rng.normal(size=500) > 0).astype(int)
+    found = CrossFit(LogisticClassifier(C=1e4))(features, codes, 2, rng)
+    rows = np.arange(500)
+
+    def loss(scores):
+        return -(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))[rows, codes].mean()
+
+    assert (found.temperature > 1).all()
+    assert loss(found.log_odds) < loss(found.uncalibrated)
+
+
+@pytest.mark.parametrize("as_matrix", [np.asarray, sparse.csr_matrix], ids=["dense", "sparse"])
+def test_every_cell_gets_finite_centred_scores(read_only, rng, as_matrix):
+    codes = np.repeat([0, 1, 2, -1], [20, 20, 1, 9])  # a single-cell treatment and unlabelled cells
+    found = CrossFit(LogisticClassifier())(as_matrix(read_only(50, 6)), codes, 3, rng)
+    assert np.isfinite(found.log_odds).all()
+    np.testing.assert_allclose(found.log_odds.sum(axis=1), 0, atol=1e-9)
+
+
+def test_an_unlabelled_copy_of_a_cell_is_scored_like_it(rng):
+    codes = np.repeat([0, 1], 100)
+    features = rng.normal(size=(200, 3)) + codes[:, None]
+    found = CrossFit(LogisticClassifier())(np.vstack([features, features]), np.append(codes, [-1] * 200), 2, rng)
+    assert np.corrcoef(found.log_odds[:200, 1], found.log_odds[200:, 1])[0, 1] > 0.99
+
+
+def test_jobs_do_not_change_scores(read_only):
+    features, codes = read_only(60, 4), np.repeat([0, 1, 2], 20)
+    serial, parallel = (
+        CrossFit(LogisticClassifier())(features, codes, 3, np.random.default_rng(3), n_jobs=n) for n in (1, 2)
+    )
+    np.testing.assert_array_equal(serial.log_odds, parallel.log_odds)

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+import scanpy as sc
+from anndata import AnnData
+from scipy import sparse
+
+import psalm
+from psalm.datasets._simulated import without_pull
+
+
+@pytest.fixture
+def counts(rng):
+    """Three clear components, so that solvers agree on them."""
+    rates = np.exp(rng.normal(size=(40, 3)) * [1.5, 1.0, 0.6] @ rng.normal(size=(3, 2100)) / 2 + 1)
+    return rng.poisson(rates).astype(np.float32)
+
+
+def container(values, **layers):
+    modalities = {"m": AnnData(values), "other": AnnData(np.ones((5, 2), np.float32))}
+    for name, adata in modalities.items():
+        adata.obs_names = [f"{name}{i}" for i in range(adata.n_obs)]
+        adata.var_names = [f"{name}_{i}" for i in range(adata.n_vars)]
+    modalities["m"].layers.update(layers)
+    return without_pull(modalities)
+
+
+def represented(values, **options):
+    mdata = container(values)
+    psalm.pp.represent(mdata, "m", **options)
+    return mdata["m"].obsm["X_psalm"]
+
+
+@pytest.mark.parametrize("as_matrix", [np.asarray, sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array])
+def test_rna_is_scanpys_recipe(counts, as_matrix):
+    """Independent: the calls that a scanpy user would write."""
+    adata = AnnData(counts.copy())
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    sc.pp.highly_variable_genes(adata, n_top_genes=2000)
+    adata = adata[:, adata.var["highly_variable"]].copy()
+    sc.pp.pca(adata, n_comps=3, random_state=0)
+    found = represented(as_matrix(counts), kind="rna", n_comps=3)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(np.abs(found), np.abs(adata.obsm["X_pca"]), atol=2e-3)
+
+
+def test_protein_by_hand():
+    """log1p of (0, e²−1) centred is (−1, 1), of (e²−1, 0) is (1, −1), of equal counts (0, 0); then unit variance."""
+    count = np.round(np.exp(2) - 1)
+    values = np.array([[0, count], [count, 0], [4, 4]])
+    expected = np.array([[-1, 1], [1, -1], [0, 0]]) * np.sqrt(3 / 2)
+    np.testing.assert_allclose(represented(values, kind="protein"), expected, rtol=1e-6)
+
+
+def test_narrow_features_are_scaled_and_constant_ones_stay_finite(rng):
+    values = np.column_stack([rng.normal(5, 3, size=30), np.full(30, 7.0)])
+    found = represented(values, kind="features")
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(found.std(axis=0), [1, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("as_matrix", [np.asarray, sparse.csr_matrix], ids=["dense", "sparse"])
+def test_wide_features_are_reduced(rng, as_matrix):
+    assert represented(as_matrix(rng.normal(size=(30, 20))), kind="features", n_comps=6).shape == (30, 6)
+
+
+def test_a_layer_is_read_and_x_is_left_alone(counts):
+    mdata = container(np.zeros((40, 2100), np.float32), counts=counts)
+    psalm.pp.represent(mdata, "m", kind="rna", n_comps=3, layer="counts")
+    np.testing.assert_allclose(
+        np.abs(mdata["m"].obsm["X_psalm"]), np.abs(represented(counts, kind="rna", n_comps=3)), atol=1e-4
+    )
+    assert not mdata["m"].X.any()
+    assert set(mdata["m"].layers) == {"counts"}
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "error", "message"),
+    [
+        pytest.param(np.ones((4, 2)), {"kind": "dna"}, ValueError, "`kind='dna'` is not known", id="kind"),
+        pytest.param(np.full((4, 2), 0.5), {"kind": "rna"}, ValueError, "needs counts", id="fractions as counts"),
+        pytest.param(-np.ones((4, 2)), {"kind": "protein"}, ValueError, "minimum -1", id="negative counts"),
+        pytest.param(
+            np.array([[1, np.nan], [np.inf, 1], [1, 1]]),
+            {"kind": "features"},
+            ValueError,
+            r"`mdata\['m'\].X` has 2 values that are NaN or infinite, in 2 cells",
+            id="not finite",
+        ),
+        pytest.param(
+            sparse.csr_matrix([[1.0, np.nan], [0, 1], [1, 1]]),
+            {"kind": "features"},
+            ValueError,
+            "1 values that are NaN or infinite, in 1 cells",
+            id="not finite, sparse",
+        ),
+        pytest.param(np.ones((4, 2)), {"kind": "rna", "layer": "raw"}, KeyError, "`layer='raw'` is not in", id="layer"),
+        pytest.param(np.ones((4, 2)), {"kind": "rna", "n_comps": 0}, ValueError, "`n_comps=0`", id="n_comps"),
+    ],
+)
+def test_bad_input(values, options, error, message):
+    with pytest.raises(error, match=message):
+        represented(values, **options)
+
+
+def test_unknown_modality():
+    with pytest.raises(KeyError, match=r"`modality='rna'` is not a modality. Found: 'm', 'other'"):
+        psalm.pp.represent(container(np.ones((4, 2))), "rna", kind="features")

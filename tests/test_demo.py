@@ -1,0 +1,66 @@
+import mudata
+import pytest
+
+import psalm
+from psalm.__main__ import main
+
+WRITTEN = {"aligned.h5mu", "embedding.png", "match.png", "propensity.png"}
+
+
+@pytest.fixture(autouse=True)
+def no_pull():
+    with mudata.set_options(pull_on_update=False):
+        yield
+
+
+def test_default_aligns_real_cells(tmp_path, capsys):
+    with pytest.warns(UserWarning, match="CD4\\+/CD45RA\\+/CD25- Naive T' 8/8"):
+        assert main(["--out", str(tmp_path / "demo")]) == 0
+    assert {path.name for path in (tmp_path / "demo").iterdir()} == WRITTEN
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in WRITTEN)
+    assert "Dendritic" in printed
+    aligned = mudata.read_h5mu(tmp_path / "demo" / "aligned.h5mu")
+    last = aligned.uns["match_evaluation"].iloc[-1]
+    assert last["foscttm"] < 0.4
+    assert last["r2"] > 0
+
+
+def test_simulated(tmp_path, capsys):
+    assert main(["--dataset", "simulated", "--out", str(tmp_path)]) == 0
+    assert "latent_error" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["scgem", "snareseq"])
+def test_public(public_data, tmp_path, name):
+    assert main(["--dataset", name, "--out", str(tmp_path)]) == 0
+
+
+def test_a_file_of_the_users(raw, tmp_path, capsys):
+    for name in ("a", "b"):
+        raw[name].obs = raw[name].obs.rename(columns={"perturbation": "treatment"})
+    raw.write_h5mu(tmp_path / "mine.h5mu")
+    options = ["--input", str(tmp_path / "mine.h5mu"), "--treatment", "treatment", "--source", "a", "--target", "b"]
+    assert main([*options, "--out", str(tmp_path / "out")]) == 0
+    assert "cannot be scored against a truth" in capsys.readouterr().out
+    aligned = mudata.read_h5mu(tmp_path / "out" / "aligned.h5mu")
+    assert (aligned["a"].obs["treatment"] == raw["a"].obs["treatment"]).all()
+    assert psalm.get.coupling(aligned).shape == (240, 240)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["--source", "rna"], "belong to --input FILE", id="options without file"),
+        pytest.param(["--input", "x.h5mu"], "needs --treatment COLUMN", id="file without options"),
+        pytest.param(["--input", "x.h5mu", "--dataset", "scgem"], "not both", id="both"),
+        pytest.param(
+            ["--input", "x.h5mu", "--treatment", "t", "--source", "a", "--target", "b"], "does not exist", id="no file"
+        ),
+        pytest.param(["--dataset", "pbmc"], "invalid choice", id="unknown dataset"),
+    ],
+)
+def test_bad_arguments(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert message in capsys.readouterr().err

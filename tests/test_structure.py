@@ -1,0 +1,89 @@
+"""The rules of the rooms, as tests."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import psalm
+
+SOURCE = Path(psalm.__file__).parent
+CONTAINERS = {"anndata", "mudata", "scanpy", "matplotlib", "seaborn"}
+ALLOWED = {  # room: rooms it may import; private modules of the package itself stand beside them
+    "core": {"core"},
+    "datasets": {"datasets", "_checks", "core._types"},
+    "get": {"_access", "_checks", "_keys"},
+    "pl": {"pl", "_access", "_checks", "_keys", "core._types"},
+    "pp": {"_access", "_checks", "_keys", "core"},
+    "tl": {"_access", "_checks", "_keys", "_progress", "core", "model"},
+    "model": {"model", "_access", "_checks", "_keys", "_progress", "core"},
+}
+
+
+def modules(room):
+    return sorted((SOURCE / room).rglob("*.py"))
+
+
+def imports(path):
+    """Every imported name of a file, with what is imported from it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", modules("core"), ids=lambda path: path.stem)
+def test_core_imports_no_container(path):
+    assert not {name.split(".")[0] for name in imports(path)} & CONTAINERS
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_rooms_import_only_what_they_may(room):
+    for path in modules(room):
+        own = [name.removeprefix("psalm.") for name in imports(path) if name.startswith("psalm.")]
+        allowed = {*ALLOWED[room], room}
+        bad = [name for name in own if not any(name == part or name.startswith(f"{part}.") for part in allowed)]
+        assert not bad, f"{path.name} imports {bad}"
+
+
+def test_every_room_is_listed():
+    rooms = {path.name for path in SOURCE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert rooms == set(ALLOWED)
+
+
+def test_every_step_has_a_test_of_its_name():
+    tests = Path(__file__).parent
+    steps = [path for room in ("pp", "tl") for path in modules(room) if path.stem != "__init__"]
+    missing = [p.stem for p in steps if not (tests / p.parent.name / f"test{p.stem}.py").exists()]
+    assert not missing
+
+
+def test_slot_names_are_spelled_in_one_place():
+    """No other file holds a string that is a slot's default name used as a key."""
+    names = {"X_psalm", "X_propensity", "_potential", "_entropy", "_own", "_predicted", "_evaluation"}
+    for path in SOURCE.rglob("*.py"):
+        if path.name == "_keys.py":
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        strings = {
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        assert not strings & names, path.name
+
+
+def test_importing_loads_nothing_heavy():
+    heavy = ["torch", "ot", "scvi", "scanpy", "sklearn", "matplotlib", "pooch", "joblib"]
+    code = f"import sys, psalm; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_public_functions_have_complete_docstrings():
+    for room in (psalm.pp, psalm.tl, psalm.pl, psalm.get, psalm.datasets):
+        for name in room.__all__:
+            text = getattr(room, name).__doc__
+            assert "Returns" in text, f"{room.__name__}.{name}"
+            assert "Examples" in text or name in ("snareseq", "scgem"), f"{room.__name__}.{name}"

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from scipy import sparse
+
+import psalm
+from psalm import _access
+
+
+@pytest.fixture
+def paired():
+    mdata = psalm.datasets.simulated(n_cells=150, n_treatments=3, n_features=(12, 10), n_private=1, paired=True)
+    psalm.pp.treatment(mdata, "perturbation")
+    psalm.tl.propensity(mdata, n_repeats=1, progress=False)
+    psalm.tl.match(mdata, source="a", target="b", progress=False)
+    return mdata
+
+
+def direct(mdata, features):
+    """Independent: dense loops over the stored (here complete) coupling, cell by cell."""
+    mass, labels = psalm.get.coupling(mdata).toarray(), mdata["a"].obs["treatment"].to_numpy()
+    foscttm, errors, baseline = [], 0.0, 0.0
+    for i, label in enumerate(labels):
+        block = np.flatnonzero(labels == label)
+        others = block[block != i]
+        directions = [
+            np.mean((row[others] > mass[i, i]) + 0.5 * (row[others] == mass[i, i])) for row in (mass[i], mass[:, i])
+        ]
+        foscttm.append(np.mean(directions))
+        errors += ((features[i] - mass[i] @ features / mass[i].sum()) ** 2).sum()
+        baseline += ((features[i] - features[block].mean(axis=0)) ** 2).sum()
+    return np.mean(foscttm), 1 - errors / baseline
+
+
+def test_agrees_with_loops_and_beats_chance(paired):
+    table = psalm.tl.evaluate(paired)
+    features = paired["b"].X
+    features = (features - features.mean(axis=0)) / features.std(axis=0)
+    foscttm, r2 = direct(paired, features)
+    last = table.iloc[-1]
+    assert last["foscttm"] == pytest.approx(foscttm)
+    assert last["r2"] == pytest.approx(r2)
+    assert last["foscttm"] < 0.45
+    assert list(table["scope"]) == ["treatment"] * 3 + ["all"]
+    assert table["n_pairs"].to_list()[-1] == 150
+    weights = table["n_pairs"][:-1]
+    assert np.average(table["lift"][:-1], weights=weights) == pytest.approx(last["lift"])
+
+
+def test_truth_by_a_column_of_disjoint_permuted_cells(paired, rng):
+    expected = psalm.tl.evaluate(paired)
+    order = rng.permutation(150)
+    a, b = paired["a"].copy(), paired["b"][order].copy()
+    for name, adata in (("a", a), ("b", b)):
+        adata.obs["pair"] = adata.obs_names.to_numpy()
+        adata.obs_names = [f"{name}_{i}" for i in range(150)]
+    mdata = psalm.datasets._simulated.without_pull({"a": a, "b": b})
+    mdata.uns["propensity"] = paired.uns["propensity"]
+    mdata.uns["match"] = paired.uns["match"]
+    _access.write_coupling(mdata, "match", "a", "b", psalm.get.coupling(paired)[:, order])
+    found = psalm.tl.evaluate(mdata, truth="pair")
+    np.testing.assert_allclose(found["foscttm"], expected["foscttm"])
+
+
+def test_the_table_is_stored(paired):
+    table = psalm.tl.evaluate(paired)
+    assert paired.uns["match_evaluation"].equals(table)
+
+
+def test_a_collapsed_coupling_scores_one_half(paired):
+    for name in ("a", "b"):
+        paired[name].obsm["propensity"][:] = 0
+    psalm.tl.match(paired, source="a", target="b", progress=False)
+    last = psalm.tl.evaluate(paired).iloc[-1]
+    assert last["foscttm"] == pytest.approx(0.5)
+    assert last["lift"] == pytest.approx(1)
+    assert last["r2"] == pytest.approx(0, abs=1e-9)
+
+
+def test_latent_error_of_disjoint_cells(matched):
+    table = psalm.tl.evaluate(matched, latent="latent")
+    assert (table["n_pairs"] == 0).all()
+    assert table["latent_error"].iloc[-1] < 0.9
+    assert table["foscttm"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        pytest.param({}, ValueError, "'a' and 'b' have no names in common, so no true pairs", id="no pairs"),
+        pytest.param({"truth": "pair"}, KeyError, r"`truth='pair'` is not in `mdata\['a'\].obs`", id="no column"),
+        pytest.param({"truth": "perturbation"}, ValueError, "4 values that occur more than once", id="not unique"),
+        pytest.param({"latent": "z"}, KeyError, r"`latent='z'` is not in `mdata\['a'\].obsm`", id="no latent"),
+        pytest.param({"match_key": "m"}, KeyError, "`match_key='m'`: there is no such result", id="no match"),
+    ],
+)
+def test_bad_input(matched, options, error, message):
+    with pytest.raises(error, match=message):
+        psalm.tl.evaluate(matched, **options)
+
+
+def test_sparse_targets_are_read(paired):
+    expected = psalm.tl.evaluate(paired)["r2"]
+    paired["b"].X = sparse.csr_matrix(paired["b"].X)
+    np.testing.assert_allclose(psalm.tl.evaluate(paired)["r2"], expected)

@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+from scipy import sparse
+
+import psalm
+from psalm.core.matching import Match
+from psalm.core.sinkhorn import SinkhornMatcher
+
+
+@pytest.mark.parametrize("method", ["ot", "snn"])
+def test_slots(scored, method):
+    psalm.tl.match(scored, source="a", target="b", method=method, progress=False)
+    mass = scored.obsp["match"]
+    assert isinstance(mass, sparse.csr_matrix)
+    assert mass.shape == (480, 480)
+    assert mass.sum() == pytest.approx(1)
+    rows, columns = mass.nonzero()
+    assert rows.max() < 240 <= columns.min()
+    assert (scored.obs["treatment"].to_numpy()[rows] == scored.obs["treatment"].to_numpy()[columns]).all()
+    table = scored.uns["match"]["table"]
+    assert list(table["treatment"]) == ["control", "t1", "t2", "t3"]
+    assert table["converged"].all()
+    assert (table["kept_mass"] == 1).all()
+    assert (table["effective_matches"] <= table["n_target"] * 1.000001).all()
+    assert ("match_potential" in scored["a"].obs) == (method == "ot")
+    assert scored["b"].obs["match_entropy"].notna().all()
+
+
+def test_block_masses_are_mean_shares(matched):
+    mass = psalm.get.coupling(matched)
+    for name in matched.uns["match"]["table"]["treatment"]:
+        rows, columns = (np.flatnonzero(matched[m].obs["treatment"] == name) for m in ("a", "b"))
+        assert mass[rows][:, columns].sum() == pytest.approx((len(rows) + len(columns)) / 480)
+
+
+def test_epsilon_is_relative_to_the_mean_cost(scored):
+    psalm.tl.match(scored, source="a", target="b", epsilon=0.5, progress=False)
+    table = scored.uns["match"]["table"]
+    x, y = (scored[m].obsm["propensity"][scored[m].obs["treatment"] == "t1"] for m in ("a", "b"))
+    expected = 0.5 * np.linalg.norm(x[:, None] - y, axis=2).mean()
+    assert table.set_index("treatment").loc["t1", "epsilon"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_does_not_converge_is_warned_of_and_flagged(scored):
+    with pytest.warns(UserWarning, match="4 treatments did not converge: 'control', 't1', 't2', 't3'"):
+        psalm.tl.match(scored, source="a", target="b", method=SinkhornMatcher(0.01, max_iterations=2), progress=False)
+    table = psalm.get.report(scored)
+    assert not table["converged"].any()
+    assert (table["marginal_error"] > 1e-3).all()
+
+
+def test_a_treatment_without_cells_on_one_side_is_named(scored):
+    scored["b"].obs.loc[scored["b"].obs["treatment"] == "t2", "treatment"] = np.nan
+    with pytest.warns(UserWarning, match="1 treatments have no cells on one side: 't2'"):
+        psalm.tl.match(scored, source="a", target="b", progress=False)
+    row = psalm.get.report(scored).loc["t2"]
+    assert (row["n_target"], row["kept_mass"], row["converged"]) == (0, 0, False)
+    assert scored["a"].obs["match_entropy"][scored["a"].obs["treatment"] == "t2"].isna().all()
+
+
+def test_a_treatment_with_one_cell_on_one_side_is_matched(scored):
+    cells = np.flatnonzero(scored["b"].obs["treatment"] == "t3")
+    scored["b"].obs.iloc[cells[1:], scored["b"].obs.columns.get_loc("treatment")] = np.nan
+    psalm.tl.match(scored, source="a", target="b", progress=False)
+    row = psalm.get.report(scored).loc["t3"]
+    assert (row["n_target"], row["converged"]) == (1, True)
+    mass = psalm.get.coupling(scored, normalize="source")
+    sources = np.flatnonzero(scored["a"].obs["treatment"] == "t3")
+    np.testing.assert_allclose(mass[sources][:, [cells[0]]].toarray(), 1)
+
+
+def test_swapping_source_and_target_transposes(scored):
+    psalm.tl.match(scored, source="a", target="b", tolerance=1e-8, progress=False)
+    psalm.tl.match(scored, source="b", target="a", tolerance=1e-8, progress=False, key_added="back")
+    there, back = psalm.get.coupling(scored), psalm.get.coupling(scored, "back")
+    assert np.abs(there - back.T).max() < 1e-9
+
+
+def test_a_small_budget_stores_a_compact_view_and_results_stay_exact(matched):
+    exact = psalm.get.coupling(matched)
+    evaluation = psalm.tl.evaluate(matched, latent="latent")
+    psalm.tl.match(matched, source="a", target="b", obsp_mb=0.02, progress=False)
+    view = psalm.get.coupling(matched)
+    assert view.nnz < exact.nnz / 2
+    assert (psalm.get.report(matched)["kept_mass"] < 1).all()
+    np.testing.assert_allclose(view.sum(axis=1).A1, exact.sum(axis=1).A1)
+    np.testing.assert_allclose(psalm.get.coupling(matched, exact=True).toarray(), exact.toarray(), rtol=1e-9)
+    assert psalm.tl.evaluate(matched, latent="latent")["latent_error"].to_numpy() == pytest.approx(
+        evaluation["latent_error"].to_numpy()
+    )
+
+
+def test_a_matcher_of_the_users(scored):
+    class Uniform:
+        def __call__(self, source_scores, target_scores):
+            from psalm.core.coupling import SparsePlan
+
+            n, m = len(source_scores), len(target_scores)
+            return Match(SparsePlan(sparse.csr_matrix(np.full((n, m), 1 / (n * m)))), np.nan, 0, 0.0, converged=True)
+
+    psalm.tl.match(scored, source="a", target="b", method=Uniform(), progress=False)
+    assert scored.uns["match"]["params"]["method"] == "Uniform"
+    assert psalm.tl.evaluate(scored, latent="latent")["latent_error"].iloc[-1] == pytest.approx(1)
+
+
+def test_another_method_leaves_no_potentials_of_the_first(matched):
+    psalm.tl.match(matched, source="a", target="b", method="snn", progress=False)
+    assert "match_potential" not in matched["a"].obs
+    assert not matched.uns["match"]["params"]["from_potentials"]
+
+
+def test_jobs_do_not_change_the_coupling(matched):
+    before = psalm.get.coupling(matched)
+    psalm.tl.match(matched, source="a", target="b", n_jobs=2, progress=False)
+    assert (psalm.get.coupling(matched) != before).nnz == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        pytest.param({"source": "rna"}, KeyError, "`source='rna'` is not a modality. Found: 'a', 'b'", id="modality"),
+        pytest.param({"target": "a"}, ValueError, "`source` and `target` are both 'a'", id="same modality"),
+        pytest.param({"method": "sinkhorn"}, ValueError, "`method='sinkhorn'` is not known", id="method"),
+        pytest.param({"method": 3}, TypeError, "`method` is int", id="not a matcher"),
+        pytest.param({"cost": "cosine"}, ValueError, "`cost='cosine'` is not known", id="cost"),
+        pytest.param({"epsilon": 0}, ValueError, "`epsilon=0` must be a finite number above zero", id="epsilon"),
+        pytest.param({"tolerance": np.nan}, ValueError, "`tolerance=nan`", id="tolerance"),
+        pytest.param({"method": "snn", "epsilon": 0.1}, ValueError, "'epsilon' belong to `method='ot'`", id="snn"),
+        pytest.param({"method": SinkhornMatcher(), "epsilon": 0.1}, ValueError, "would be ignored", id="object"),
+        pytest.param({"propensity_key": "scores"}, KeyError, "`propensity_key='scores'`: there is no such", id="key"),
+    ],
+)
+def test_bad_input(scored, options, error, message):
+    with pytest.raises(error, match=message):
+        psalm.tl.match(scored, progress=False, **{"source": "a", "target": "b"} | options)
+
+
+def test_treatments_changed_after_scoring(scored):
+    for name in ("a", "b"):
+        scored[name].obs["treatment"] = scored[name].obs["treatment"].cat.rename_categories({"t1": "new"})
+    with pytest.raises(ValueError, match="have a treatment that the scores do not know"):
+        psalm.tl.match(scored, source="a", target="b", progress=False)
