@@ -42,7 +42,9 @@ def test_a_file_of_the_users(raw, tmp_path, capsys):
     raw.write_h5mu(tmp_path / "mine.h5mu")
     options = ["--input", str(tmp_path / "mine.h5mu"), "--treatment", "treatment", "--source", "a", "--target", "b"]
     assert main([*options, "--out", str(tmp_path / "out")]) == 0
-    assert "cannot be scored against a truth" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "cannot be scored against a truth" in printed
+    assert "a: represented as 'features'" in printed
     aligned = mudata.read_h5mu(tmp_path / "out" / "aligned.h5mu")
     assert (aligned["a"].obs["treatment"] == raw["a"].obs["treatment"]).all()
     assert psalm.get.coupling(aligned).shape == (240, 240)
@@ -64,3 +66,41 @@ def test_bad_arguments(arguments, message, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"--treatment": "drug"}, "`key='drug'` is neither in", id="column"),
+        pytest.param({"--target": "c"}, "`target='c'` is not a modality. Found: 'a', 'b'", id="modality"),
+        pytest.param({"--input": __file__}, "", id="not an h5mu file"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_one_line(raw, tmp_path, capsys, change, message):
+    raw.write_h5mu(tmp_path / "mine.h5mu")
+    options = {"--input": str(tmp_path / "mine.h5mu"), "--treatment": "perturbation", "--source": "a", "--target": "b"}
+    with pytest.raises(SystemExit):
+        main([word for option in (options | change).items() for word in option])
+    printed = capsys.readouterr().err
+    assert printed.splitlines()[-1].startswith("psalm: error: ")
+    assert message in printed
+
+
+def test_counts_of_a_file_are_recognised(tmp_path, capsys, rng):
+    import anndata
+    import numpy as np
+
+    labels = np.repeat(["x", "y", "z"], 20)
+    modalities = {
+        name: anndata.AnnData(rng.poisson(3.0, size=(60, width)).astype(np.float32), obs={"drug": labels})
+        for name, width in (("genes", 250), ("tags", 12), ("other", 5))
+    }
+    for name, adata in modalities.items():
+        adata.obs_names = [f"{name}_{i}" for i in range(60)]
+        adata.var_names = [f"{name}_{i}" for i in range(adata.n_vars)]
+    mudata.MuData(modalities).write_h5mu(tmp_path / "counts.h5mu")
+    options = ["--input", str(tmp_path / "counts.h5mu"), "--treatment", "drug", "--source", "genes", "--target", "tags"]
+    assert main([*options, "--target-kind", "features", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "genes: represented as 'rna'" in printed
+    assert "tags: represented as 'features'" in printed

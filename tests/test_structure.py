@@ -14,11 +14,11 @@ CONTAINERS = {"anndata", "mudata", "scanpy", "matplotlib", "seaborn"}
 ALLOWED = {  # room: rooms it may import; private modules of the package itself stand beside them
     "core": {"core"},
     "datasets": {"datasets", "_checks", "core._types"},
-    "get": {"_access", "_checks", "_keys"},
-    "pl": {"pl", "_access", "_checks", "_keys", "core._types"},
+    "get": {"_access", "_checks", "_keys", "_matches"},
+    "pl": {"pl", "_access", "_checks", "_keys", "_matches", "core._types"},
     "pp": {"_access", "_checks", "_keys", "core"},
-    "tl": {"_access", "_checks", "_keys", "_progress", "core", "model"},
-    "model": {"model", "_access", "_checks", "_keys", "_progress", "core"},
+    "tl": {"_access", "_checks", "_keys", "_matches", "_progress", "core", "model"},
+    "model": {"model", "_access", "_checks", "_keys", "_matches", "_progress", "core"},
 }
 
 

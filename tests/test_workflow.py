@@ -123,7 +123,7 @@ def test_treatments_changed_make_the_coupling_stale(matched):
         matched["a"].obs["treatment"].cat.set_categories(matched["a"].obs["treatment"].cat.categories)
     )
     matched["a"].obs.iloc[0, matched["a"].obs.columns.get_loc("treatment")] = "t3" if labels[0] != "t3" else "t1"
-    with pytest.raises(ValueError, match="no longer have the same treatment"):
+    with pytest.raises(ValueError, match="was made for other treatments than the cells now have"):
         psalm.tl.evaluate(matched, latent="latent")
 
 
@@ -138,3 +138,22 @@ def test_three_modalities_and_partly_shared_cells(raw):
     psalm.tl.match(mdata, source="c", target="a", progress=False, key_added="pairs")
     assert psalm.get.coupling(mdata, "pairs").shape == (100, 240)
     assert psalm.tl.evaluate(mdata, match_key="pairs")["n_pairs"].iloc[-1] == 100
+
+
+@pytest.mark.parametrize("read", [psalm.get.coupling, psalm.pl.embedding], ids=["get", "pl"])
+@pytest.mark.parametrize("method", ["ot", "snn"])
+def test_a_cell_that_got_a_treatment_after_matching_makes_the_coupling_stale(scored, read, method):
+    for name in ("a", "b"):
+        scored[name].obs.loc[scored[name].obs_names[:3], "treatment"] = np.nan
+    psalm.tl.match(scored, source="a", target="b", method=method, progress=False)
+    psalm.tl.embed(scored)
+    assert psalm.get.coupling(scored).nnz
+    scored["b"].obs.loc[scored["b"].obs_names[:3], "treatment"] = "t1"
+    with pytest.raises(ValueError, match=r"labels in .* were changed after matching"):
+        read(scored)
+
+
+def test_renamed_cells_are_refused(matched):
+    matched["a"].obs_names = [f"renamed_{i}" for i in range(240)]
+    with pytest.raises(ValueError, match=r"240 cells of .* were added or renamed. Call `mdata.update"):
+        psalm.get.coupling(matched)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import pandas as pd
+    from anndata import AnnData
     from mudata import MuData
 
 
@@ -60,13 +61,21 @@ DATASETS: dict[str, Callable[[], Task]] = {
 }
 
 
+KINDS = ("rna", "protein", "features")
+MANY_FEATURES = 200
+"""Counts of more features than this are taken for genes, of fewer for proteins."""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="psalm", description="Align two modalities measured on different cells.")
     parser.add_argument("--dataset", choices=DATASETS, help="cells to align (default: gene_halves)")
     parser.add_argument("--input", type=Path, metavar="FILE", help="an .h5mu file of yours instead")
     parser.add_argument("--treatment", metavar="COLUMN", help="with --input: obs column with the treatments")
-    parser.add_argument("--source", metavar="M", help="with --input: modality to match from")
-    parser.add_argument("--target", metavar="M", help="with --input: modality to match to")
+    for side in ("source", "target"):
+        parser.add_argument(f"--{side}", metavar="M", help=f"with --input: {side} modality")
+        parser.add_argument(
+            f"--{side}-kind", choices=KINDS, help="with --input: what it holds (default: by its values)"
+        )
     parser.add_argument("--out", type=Path, default=Path("psalm-demo"), metavar="FOLDER", help="default: psalm-demo")
     return parser
 
@@ -74,8 +83,8 @@ def _parser() -> argparse.ArgumentParser:
 def _task(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Task:
     own = (arguments.treatment, arguments.source, arguments.target)
     if arguments.input is None:
-        if any(own):
-            parser.error("--treatment, --source and --target belong to --input FILE")
+        if any((*own, arguments.source_kind, arguments.target_kind)):
+            parser.error("--treatment, --source, --target and kinds belong to --input FILE")
         return DATASETS[arguments.dataset or "gene_halves"]()
     if arguments.dataset:
         parser.error("give --dataset or --input, not both")
@@ -83,22 +92,56 @@ def _task(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Tas
         parser.error("--input needs --treatment COLUMN, --source M and --target M")
     if not arguments.input.exists():
         parser.error(f"{arguments.input} does not exist")
+    return _read(arguments)
+
+
+def _read(arguments: argparse.Namespace) -> Task:
+    """The two modalities of a user's file, with the kind of each."""
     import mudata
 
+    from psalm import _access
+
     with mudata.set_options(pull_on_update=False):
-        return Task(mudata.read_h5mu(arguments.input), *own, kinds={})
+        mdata = mudata.read_h5mu(arguments.input)
+        names = arguments.source, arguments.target
+        _access.two_modalities(mdata, *names)
+        mdata = mudata.MuData({name: mdata.mod[name] for name in names})
+    asked = dict(zip(names, (arguments.source_kind, arguments.target_kind), strict=True))
+    kinds = {name: kind or _kind(mdata.mod[name]) for name, kind in asked.items()}
+    return Task(mdata, arguments.treatment, *names, kinds={name: kind for name, kind in kinds.items() if kind})
 
 
-def _align(task: Task) -> None:
+def _kind(adata: AnnData) -> str | None:
+    """What X most likely holds, or None where the file brings a representation of its own."""
+    import numpy as np
+
+    from psalm import _keys
+
+    if _keys.REPRESENTATION in adata.obsm:
+        return None
+    values = adata.X.data if hasattr(adata.X, "nnz") else np.asarray(adata.X)
+    if np.size(values) == 0 or np.min(values) < 0 or not np.array_equal(values, np.round(values)):
+        return "features"
+    return "rna" if adata.n_vars > MANY_FEATURES else "protein"
+
+
+def _share_treatments(task: Task) -> str:
+    """Run pp.treatment; returns the name of the column it wrote."""
     import psalm
 
-    mdata, column = task.mdata, _free_name(task)
-    psalm.pp.treatment(mdata, task.treatment, key_added=column)
+    column = _free_name(task)
+    psalm.pp.treatment(task.mdata, task.treatment, key_added=column)
+    return column
+
+
+def _align(task: Task, column: str) -> None:
+    import psalm
+
     for modality, kind in task.kinds.items():
-        psalm.pp.represent(mdata, modality, kind=kind)
-    psalm.tl.propensity(mdata, treatment=column)
-    psalm.tl.match(mdata, source=task.source, target=task.target)
-    psalm.tl.embed(mdata)
+        psalm.pp.represent(task.mdata, modality, kind=kind)
+    psalm.tl.propensity(task.mdata, treatment=column)
+    psalm.tl.match(task.mdata, source=task.source, target=task.target)
+    psalm.tl.embed(task.mdata)
 
 
 def _free_name(task: Task) -> str:
@@ -147,9 +190,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     import psalm
 
-    task = _task(arguments, parser)
+    try:
+        task = _task(arguments, parser)
+        column = _share_treatments(task)
+    except (KeyError, OSError, TypeError, ValueError) as error:  # what the user gave does not fit: say so, and stop
+        parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
     print(f"psalm {psalm.__version__}: {task.source} → {task.target}, treatments from {task.treatment!r}")
-    _align(task)
+    for modality, kind in task.kinds.items():
+        print(f"  {modality}: represented as {kind!r}")
+    _align(task, column)
     _print("Match, one row per treatment", psalm.get.report(task.mdata).reset_index())
     evaluation = _evaluate(task)
     if evaluation is None:

@@ -13,7 +13,6 @@ from mudata import MuData
 from scipy import sparse
 
 from psalm import _checks, _keys
-from psalm.core.coupling import Block, Coupling, SparsePlan
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -34,6 +33,13 @@ def container(mdata: object) -> MuData:
         raise ValueError(msg)
     for name, adata in mdata.mod.items():
         _checks.unique_names(adata.obs_names, f"`mdata[{name!r}]`")
+        unknown = adata.obs_names.difference(mdata.obs_names)
+        if len(unknown):
+            msg = (
+                f"{len(unknown)} cells of `mdata[{name!r}]` are not in `mdata.obs_names`, e.g. {unknown[0]!r}: "
+                "cells were added or renamed. Call `mdata.update()`, and run the steps again from `pp.treatment` on."
+            )
+            raise ValueError(msg)
     return mdata
 
 
@@ -83,8 +89,21 @@ def features(mdata: MuData, name: str, use_rep: str | Mapping[str, str] | None =
 
     ``use_rep`` is "X", a key of ``obsm`` or a key of ``layers``; one for all modalities or a mapping by modality.
     """
+    if isinstance(use_rep, Mapping):
+        by_modality(mdata, use_rep, "use_rep")
     key = use_rep.get(name) if isinstance(use_rep, Mapping) else use_rep
     return features_of(modality(mdata, name), name, key)
+
+
+def by_modality(mdata: MuData, mapping: Mapping[str, Any], argument: str) -> None:
+    """Require that the keys of a mapping are modalities."""
+    unknown = [name for name in mapping if name not in mdata.mod]
+    if unknown:
+        msg = (
+            f"`{argument}` names {_checks.listed(unknown)}, which are not modalities. "
+            f"Found: {_checks.listed(mdata.mod)}. Correct the names."
+        )
+        raise KeyError(msg)
 
 
 def features_of(adata: AnnData, name: str, key: str | None) -> Features:
@@ -122,7 +141,10 @@ def numeric(values: Any, where: str) -> Matrix:
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        msg = f"{where} is of type {type(values).__name__} and cannot be read as numbers. Pass a numeric matrix."
+        msg = (
+            f"{where} is of type {type(values).__name__} and cannot be read as numbers. Pass a numeric matrix; "
+            "load a backed object first with `.to_memory()`."
+        )
         raise TypeError(msg) from error
     if array.ndim != 2:  # noqa: PLR2004, a matrix
         msg = f"{where} has shape {array.shape}, but features must be a matrix of cells × features."
@@ -147,10 +169,12 @@ def treatment_codes(
             "Run `pp.treatment` first, or pass the name it was given as `key_added`."
         )
         raise KeyError(msg)
-    labels = adata.obs[key]
+    labels = adata.obs[key].astype("category").cat
+    names = labels.categories.astype(str)
     if treatments is None:
-        treatments = pd.Index(labels.astype("category").cat.categories)
-    return np.asarray(treatments.get_indexer(labels)), treatments
+        treatments = names[np.unique(labels.codes[labels.codes >= 0])]
+    positions = np.append(treatments.get_indexer(names), -1)  # code −1, no treatment, takes the last
+    return np.asarray(positions[labels.codes.to_numpy()]), treatments
 
 
 def fingerprint(*arrays: Any) -> str:
@@ -163,10 +187,26 @@ def fingerprint(*arrays: Any) -> str:
 
 def run(mdata: MuData, key: str, step: str, argument: str) -> dict[str, Any]:
     """What an earlier step wrote to ``uns``."""
-    if key not in mdata.uns or not isinstance(mdata.uns[key], Mapping) or "params" not in mdata.uns[key]:
-        msg = f"`{argument}={key!r}`: there is no such result in `mdata.uns`. Run `{step}` first."
+    if not _is_run(mdata, key, step):
+        msg = f"`{argument}={key!r}`: there is no result of `{step}` in `mdata.uns[{key!r}]`. Run `{step}` first."
         raise KeyError(msg)
     return dict(mdata.uns[key])
+
+
+def _is_run(mdata: MuData, key: str, step: str) -> bool:
+    stored = mdata.uns.get(key)
+    return isinstance(stored, Mapping) and "params" in stored and stored["params"].get("step") == step
+
+
+def claim(mdata: MuData, key: str, step: str) -> None:
+    """Require that a step may write to ``uns[key]``: the name can be saved, and is free or the step's own."""
+    _checks.slot_name(key)
+    if key in mdata.uns and not _is_run(mdata, key, step):
+        msg = (
+            f"`key_added={key!r}`: `mdata.uns[{key!r}]` exists, was not written by `{step}`, and would be lost. "
+            "Pass another `key_added=`."
+        )
+        raise ValueError(msg)
 
 
 def scores(mdata: MuData, name: str, key: str) -> FloatArray:
@@ -180,87 +220,13 @@ def scores(mdata: MuData, name: str, key: str) -> FloatArray:
     return values
 
 
+def writable_columns(names: pd.Index) -> pd.Index:
+    """Feature names that h5mu and zarr can store as columns: without "/", and each once."""
+    plain = pd.Index([str(name).replace("/", "|") for name in names])
+    counts = pd.Series(plain).groupby(plain).cumcount().to_numpy()
+    return pd.Index([f"{name}-{count}" if count else name for name, count in zip(plain, counts, strict=True)])
+
+
 def place(mdata: MuData, name: str) -> IntArray:
     """Row of each of a modality's cells in the container."""
     return np.asarray(mdata.obs_names.get_indexer(modality(mdata, name).obs_names))
-
-
-def write_coupling(mdata: MuData, key: str, source: str, target: str, mass: sparse.csr_matrix) -> None:
-    """Place a (n_source, n_target) CSR into ``obsp``, rows source and columns target."""
-    entries = mass.tocoo()
-    rows, columns = place(mdata, source)[entries.row], place(mdata, target)[entries.col]
-    mdata.obsp[key] = sparse.csr_matrix((entries.data, (rows, columns)), shape=(mdata.n_obs, mdata.n_obs))
-
-
-def stored_coupling(mdata: MuData, key: str) -> sparse.csr_matrix:
-    """The coupling as stored, (n_source, n_target) in each modality's own order."""
-    params = run(mdata, key, "tl.match", "match_key")["params"]
-    if key not in mdata.obsp:
-        msg = f"`mdata.obsp[{key!r}]` does not exist, though `mdata.uns[{key!r}]` does. Run `tl.match` again."
-        raise KeyError(msg)
-    rows, columns = place(mdata, params["source"]), place(mdata, params["target"])
-    mass = sparse.csr_matrix(mdata.obsp[key])[rows][:, columns].tocsr()
-    if not np.isfinite(mass.data).all() or (mass.data < 0).any():
-        msg = (
-            f"The coupling `mdata.obsp[{key!r}]` has entries that are negative or not finite: cells were added to the "
-            "container after matching, or the entries were changed. Run `tl.propensity` and `tl.match` again."
-        )
-        raise ValueError(msg)
-    mass.eliminate_zeros()
-    return mass
-
-
-def coupling(mdata: MuData, key: str) -> Coupling:
-    """The exact coupling: from potentials where the method has them, from the stored entries otherwise."""
-    stored = run(mdata, key, "tl.match", "match_key")
-    params, mass = stored["params"], stored_coupling(mdata, key)
-    names = params["source"], params["target"]
-    treatments = pd.Index(np.asarray(stored["table"]["treatment"]).astype(str))
-    codes = [treatment_codes(mdata, name, params["treatment"], treatments)[0] for name in names]
-    _same_treatment(mass, codes[0], codes[1], key)
-    places = [tuple(np.flatnonzero(side == t) for side in codes) for t in range(len(treatments))]
-    plan = _potential_plans(mdata, stored, key) if params["from_potentials"] else None
-    blocks = tuple(
-        Block(
-            t, source, target, SparsePlan(mass[source][:, target].tocsr()) if plan is None else plan(t, source, target)
-        )
-        for t, (source, target) in enumerate(places)
-        if len(source) and len(target)
-    )
-    return Coupling(mass.shape[0], mass.shape[1], blocks)
-
-
-def _same_treatment(mass: sparse.csr_matrix, source: IntArray, target: IntArray, key: str) -> None:
-    """Refuse a coupling that joins cells of different treatments: labels have changed since it was made."""
-    entries = mass.tocoo()
-    if (source[entries.row] != target[entries.col]).any() or (source[entries.row] < 0).any():
-        msg = (
-            f"The coupling `mdata.obsp[{key!r}]` joins cells that no longer have the same treatment: treatments were "
-            "changed after matching. Run `tl.propensity` and `tl.match` again."
-        )
-        raise ValueError(msg)
-
-
-def _potential_plans(mdata: MuData, stored: dict[str, Any], key: str) -> Any:
-    """A function that makes the exact plan of a treatment's block from scores and potentials."""
-    from psalm.core.sinkhorn import EntropicPlan
-
-    params, table = stored["params"], stored["table"]
-    propensity_key = params["propensity_key"]
-    scored = run(mdata, propensity_key, "tl.propensity", "propensity_key")
-    if scored["fingerprint"] != params["propensity_fingerprint"]:
-        msg = (
-            f"The scores in obsm[{propensity_key!r}] were computed anew after the coupling {key!r} was made, "
-            "so its exact plan cannot be recomputed. Run `tl.match` again."
-        )
-        raise ValueError(msg)
-    names = params["source"], params["target"]
-    x, y = (scores(mdata, name, propensity_key).astype(np.float64) for name in names)
-    f, g = (mdata.mod[name].obs[_keys.MatchKeys(key).potential].to_numpy(np.float64) for name in names)
-    epsilons = np.asarray(table["epsilon"], dtype=np.float64)
-
-    def plan(treatment: int, source: IntArray, target: IntArray) -> EntropicPlan:
-        epsilon = float(epsilons[treatment])
-        return EntropicPlan(x[source], y[target], f[source], g[target], epsilon, str(params["cost"]))
-
-    return plan

@@ -25,6 +25,13 @@ def one_of(name: str, value: object, allowed: Collection[str]) -> None:
         raise ValueError(msg)
 
 
+def slot_name(value: object) -> None:
+    """Require a name under which results can be stored and saved."""
+    if not isinstance(value, str) or not value or "/" in value:
+        msg = f"`key_added={value!r}` must be a non-empty string without '/', which files use to separate groups."
+        raise ValueError(msg)
+
+
 def whole_number(name: str, value: object, *, least: int) -> None:
     """Require an integer that is not below ``least``."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:

@@ -111,3 +111,10 @@ def test_the_match_must_join_the_modalities(matched):
     three.uns["match"] = matched.uns["match"]
     with pytest.raises(ValueError, match="joins 'a' and 'b', not 'a' and 'c'"):
         CrossModal(three, source="a", target="c")
+
+
+def test_training_that_diverges_is_an_error_and_leaves_the_model_as_it_was(matched):
+    model = CrossModal(matched, source="a", target="b")
+    with pytest.raises(ArithmeticError, match=r"Training diverged in epoch .* Lower `learning_rate`"):
+        model.train(max_epochs=5, learning_rate=1e30, progress=False)
+    assert not model.is_trained

@@ -106,3 +106,29 @@ def test_bad_input(values, options, error, message):
 def test_unknown_modality():
     with pytest.raises(KeyError, match=r"`modality='rna'` is not a modality. Found: 'm', 'other'"):
         psalm.pp.represent(container(np.ones((4, 2))), "rna", kind="features")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "message"),
+    [
+        pytest.param(np.ones((5, 1)), "rna", "needs 2 features and cells or more", id="one gene"),
+        pytest.param(np.arange(5.0)[:, None], "protein", "needs 2 features and cells or more", id="one protein"),
+        pytest.param(np.zeros((5, 9)), "rna", "No feature of .* varies between cells", id="no counts"),
+        pytest.param(np.ones((5, 60)), "features", "No feature of .* varies between cells", id="constant"),
+        pytest.param(sparse.csr_matrix((5, 60)), "features", "No feature of .* varies", id="constant, sparse"),
+    ],
+)
+def test_what_cannot_be_represented(values, kind, message):
+    with pytest.raises(ValueError, match=message):
+        represented(values, kind=kind)
+
+
+def test_a_generator_is_a_seed_too(counts):
+    assert represented(
+        counts,
+        kind="rna",
+        n_comps=3,
+    ).shape == (40, 3)
+    mdata = container(counts)
+    psalm.pp.represent(mdata, "m", kind="rna", n_comps=3, rng=np.random.default_rng(3))
+    assert mdata["m"].obsm["X_psalm"].shape == (40, 3)

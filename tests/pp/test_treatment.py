@@ -134,3 +134,43 @@ def test_duplicate_names_are_refused():
 def test_an_anndata_is_not_a_container():
     with pytest.raises(TypeError, match="Got AnnData, but this needs a MuData"):
         psalm.pp.treatment(AnnData(np.ones((2, 2))), "drug")
+
+
+def test_filtering_a_users_own_treatment_column_twice_loses_nothing():
+    mdata = container(rna="AAABBBCC", img="AAABBBCC")
+    for name in mdata.mod:
+        mdata[name].obs["treatment"] = mdata[name].obs["drug"]
+    psalm.pp.treatment(mdata, "treatment", min_cells=2)
+    with pytest.raises(ValueError, match="is a column of yours, and 2 of its values would be lost"):
+        psalm.pp.treatment(mdata, "treatment", min_cells=3)
+    assert "".join(mdata["rna"].obs["treatment"]) == "AAABBBCC"
+
+
+def test_an_entry_of_the_users_in_uns_is_not_lost():
+    mdata = container(rna="AABB", img="AABB")
+    mdata.uns["treatment"] = {"dose": "10uM"}
+    with pytest.raises(ValueError, match=r"`mdata.uns\['treatment'\]` is an entry of yours"):
+        psalm.pp.treatment(mdata, "drug", min_cells=2)
+
+
+def test_one_and_one_point_zero_are_the_same_dose():
+    mdata = container(rna=[1, 1, 2, 2], img=[1.0, 1.0, 2.0, 2.0])
+    psalm.pp.treatment(mdata, "drug", min_cells=2)
+    assert list(mdata.obs["treatment"].cat.categories) == ["1", "2"]
+
+
+def test_cells_added_without_update_are_refused():
+    import anndata
+
+    mdata = container(rna="AABB", img="AABB")
+    more = mdata["img"][:1].copy()
+    more.obs_names = ["new"]
+    mdata.mod["img"] = anndata.concat([mdata["img"], more])
+    with pytest.raises(ValueError, match=r"1 cells of `mdata\['img'\]` are not in `mdata.obs_names`, e.g. 'new'"):
+        psalm.pp.treatment(mdata, "drug", min_cells=2)
+
+
+@pytest.mark.parametrize("key", ["", "a/b", 3])
+def test_key_added_must_be_writable(key):
+    with pytest.raises(ValueError, match="must be a non-empty string without '/'"):
+        psalm.pp.treatment(container(rna="AABB", img="AABB"), "drug", min_cells=2, key_added=key)

@@ -3,7 +3,7 @@ import pytest
 from scipy import sparse
 
 import psalm
-from psalm import _access
+from psalm import _matches
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_truth_by_a_column_of_disjoint_permuted_cells(paired, rng):
     mdata = psalm.datasets._simulated.without_pull({"a": a, "b": b})
     mdata.uns["propensity"] = paired.uns["propensity"]
     mdata.uns["match"] = paired.uns["match"]
-    _access.write_coupling(mdata, "match", "a", "b", psalm.get.coupling(paired)[:, order])
+    _matches.write_coupling(mdata, "match", "a", "b", psalm.get.coupling(paired)[:, order])
     found = psalm.tl.evaluate(mdata, truth="pair")
     np.testing.assert_allclose(found["foscttm"], expected["foscttm"])
 
@@ -69,6 +69,7 @@ def test_the_table_is_stored(paired):
 def test_a_collapsed_coupling_scores_one_half(paired):
     for name in ("a", "b"):
         paired[name].obsm["propensity"][:] = 0
+        paired[name].obs["propensity_own"] = 1 / 3
     psalm.tl.match(paired, source="a", target="b", progress=False)
     last = psalm.tl.evaluate(paired).iloc[-1]
     assert last["foscttm"] == pytest.approx(0.5)
@@ -90,7 +91,7 @@ def test_latent_error_of_disjoint_cells(matched):
         pytest.param({"truth": "pair"}, KeyError, r"`truth='pair'` is not in `mdata\['a'\].obs`", id="no column"),
         pytest.param({"truth": "perturbation"}, ValueError, "4 values that occur more than once", id="not unique"),
         pytest.param({"latent": "z"}, KeyError, r"`latent='z'` is not in `mdata\['a'\].obsm`", id="no latent"),
-        pytest.param({"match_key": "m"}, KeyError, "`match_key='m'`: there is no such result", id="no match"),
+        pytest.param({"match_key": "m"}, KeyError, "`match_key='m'`: there is no result of `tl.match`", id="no match"),
     ],
 )
 def test_bad_input(matched, options, error, message):
@@ -102,3 +103,25 @@ def test_sparse_targets_are_read(paired):
     expected = psalm.tl.evaluate(paired)["r2"]
     paired["b"].X = sparse.csr_matrix(paired["b"].X)
     np.testing.assert_allclose(psalm.tl.evaluate(paired)["r2"], expected)
+
+
+def test_truth_may_be_known_for_some_cells(paired):
+    for name in ("a", "b"):
+        paired[name].obs["pair"] = paired[name].obs_names.astype(object)
+    paired["a"].obs.loc[paired["a"].obs_names[:5], "pair"] = None
+    paired["b"].obs.loc[paired["b"].obs_names[3:9], "pair"] = None
+    assert psalm.tl.evaluate(paired, truth="pair")["n_pairs"].iloc[-1] == 141
+
+
+def test_latents_must_fit(matched):
+    matched["a"].obsm["latent"] = matched["a"].obsm["latent"][:, :2]
+    with pytest.raises(ValueError, match="`latent='latent'` has 2 dimensions in 'a' and 4 in 'b'"):
+        psalm.tl.evaluate(matched, latent="latent")
+
+
+def test_nothing_left_to_score(matched):
+    labels = matched.obs["treatment"].to_numpy()
+    sides = matched.obs_names.str[0].to_numpy()
+    part = matched[((labels == "t1") & (sides == "a")) | ((labels == "t2") & (sides == "b"))].copy()
+    with pytest.raises(ValueError, match="No treatment of the match 'match' has cells on both sides"):
+        psalm.tl.evaluate(part, latent="latent")

@@ -127,7 +127,12 @@ def test_jobs_do_not_change_the_coupling(matched):
         pytest.param({"tolerance": np.nan}, ValueError, "`tolerance=nan`", id="tolerance"),
         pytest.param({"method": "snn", "epsilon": 0.1}, ValueError, "'epsilon' belong to `method='ot'`", id="snn"),
         pytest.param({"method": SinkhornMatcher(), "epsilon": 0.1}, ValueError, "would be ignored", id="object"),
-        pytest.param({"propensity_key": "scores"}, KeyError, "`propensity_key='scores'`: there is no such", id="key"),
+        pytest.param(
+            {"propensity_key": "scores"},
+            KeyError,
+            "`propensity_key='scores'`",
+            id="key",
+        ),
     ],
 )
 def test_bad_input(scored, options, error, message):
@@ -138,5 +143,67 @@ def test_bad_input(scored, options, error, message):
 def test_treatments_changed_after_scoring(scored):
     for name in ("a", "b"):
         scored[name].obs["treatment"] = scored[name].obs["treatment"].cat.rename_categories({"t1": "new"})
-    with pytest.raises(ValueError, match="have a treatment that the scores do not know"):
+    with pytest.raises(ValueError, match=r"have another treatment .* than when they were scored"):
         psalm.tl.match(scored, source="a", target="b", progress=False)
+
+
+def test_labels_permuted_after_scoring(scored, rng):
+    scored["a"].obs["treatment"] = rng.permutation(scored["a"].obs["treatment"])
+    with pytest.raises(ValueError, match=r"have another treatment in obs\['treatment'\] than when they were scored"):
+        psalm.tl.match(scored, source="a", target="b", progress=False)
+
+
+def test_cells_that_lost_their_treatment_after_scoring_are_left_out(scored):
+    cells = scored["a"].obs_names[:10]
+    scored["a"].obs.loc[cells, "treatment"] = np.nan
+    psalm.tl.match(scored, source="a", target="b", progress=False)
+    assert psalm.get.coupling(scored)[:10].nnz == 0
+
+
+def test_a_plan_without_potentials_is_stored_whole_whatever_the_budget(scored):
+    psalm.tl.match(scored, source="a", target="b", method="snn", progress=False)
+    whole = psalm.get.coupling(scored)
+    psalm.tl.match(scored, source="a", target="b", method="snn", obsp_mb=0.001, progress=False)
+    assert (psalm.get.coupling(scored) != whole).nnz == 0
+
+
+def test_a_matcher_that_changes_the_scores_is_stored_as_entries(scored):
+    """Its potentials do not fit the stored scores, so the plan must not be computed anew from them."""
+    psalm.tl.match(scored, source="a", target="b", method=lambda x, y: SinkhornMatcher()(2 * x, 2 * y), progress=False)
+    stored, exact = psalm.get.coupling(scored), psalm.get.coupling(scored, exact=True)
+    np.testing.assert_allclose(exact.toarray(), stored.toarray())
+    assert not scored.uns["match"]["params"]["from_potentials"]
+
+
+class Wrapped:
+    """A user's object around one of psalm's; its own fields say nothing of the cost."""
+
+    def __call__(self, source_scores, target_scores):
+        return SinkhornMatcher(cost="sqeuclidean")(source_scores, target_scores)
+
+
+def test_a_wrapped_matcher_keeps_its_potentials(scored):
+    psalm.tl.match(scored, source="a", target="b", method=Wrapped())
+    assert set(psalm.get.report(scored)["cost"]) == {"sqeuclidean"}
+    stored, exact = psalm.get.coupling(scored), psalm.get.coupling(scored, exact=True)
+    np.testing.assert_allclose(exact.toarray(), stored.toarray(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("key", ["ot/0.2", "", "propensity", "treatment"])
+def test_key_added_must_be_writable_and_free(scored, key):
+    before = dict(scored.uns)
+    with pytest.raises(ValueError, match=r"`key_added="):
+        psalm.tl.match(scored, source="a", target="b", key_added=key, progress=False)
+    assert scored.uns.keys() == before.keys()
+
+
+def test_matching_another_pair_under_the_same_key_leaves_nothing_of_the_first(matched):
+    third = matched["a"][:, :6].copy()
+    third.obs_names = [f"c_{i}" for i in range(240)]
+    third.var_names = [f"c_{i}" for i in range(6)]
+    del third.obs["match_potential"], third.obs["match_entropy"]
+    three = psalm.datasets._simulated.without_pull({"a": matched["a"], "b": matched["b"], "c": third})
+    psalm.tl.propensity(three, n_repeats=1, progress=False)
+    psalm.tl.match(three, source="a", target="c", progress=False)
+    assert "match_potential" not in three["b"].obs
+    assert three["c"].obs["match_potential"].notna().all()

@@ -33,3 +33,18 @@ def test_bad_input(matched, options, error, message):
     with pytest.raises(error, match=message):
         psalm.tl.predict(matched, source="a", target="b", progress=False, **options)
     assert "b_predicted" not in matched["a"].obsm
+
+
+@pytest.mark.filterwarnings("ignore:Writing zarr v2 data")  # of anndata, whichever version it writes
+@pytest.mark.parametrize("ending", ["h5mu", "zarr"])
+def test_awkward_feature_names_can_be_saved(matched, tmp_path, ending):
+    names = ["CD3/CD28", "G1", "G1", *(f"p{i}" for i in range(7))]
+    matched["b"].var["symbol"] = names
+    matched["b"].var_names = names
+    with pytest.warns(UserWarning, match="not unique"):
+        matched.update()
+    model = psalm.tl.predict(matched, source="a", target="b", max_epochs=1, progress=False)
+    assert list(matched["a"].obsm["b_predicted"].columns[:3]) == ["CD3|CD28", "G1", "G1-1"]
+    assert list(model.predict().columns[:3]) == names[:3]
+    adata = matched["a"]
+    adata.write_h5ad(tmp_path / "a.h5ad") if ending == "h5mu" else adata.write_zarr(tmp_path / "a.zarr")

@@ -110,3 +110,42 @@ def test_features_that_are_not_finite(scored):
     with pytest.raises(ValueError, match=r"`mdata\['b'\].X` has 1 values that are NaN or infinite"):
         psalm.tl.propensity(scored, progress=False)
     np.testing.assert_array_equal(scored["a"].obsm["propensity"], before)
+
+
+def test_forests_without_a_seed_follow_rng(scored):
+    for key in ("first", "second"):
+        psalm.tl.propensity(
+            scored, classifier=RandomForestClassifier(5), n_repeats=1, progress=False, rng=4, key_added=key
+        )
+    np.testing.assert_array_equal(scored["a"].obsm["first"], scored["a"].obsm["second"])
+
+
+def test_two_treatments_of_which_one_has_a_single_cell(raw):
+    for name in ("a", "b"):
+        raw[name].obs["perturbation"] = ["lonely" if name == "a" and i == 0 else "t" for i in range(240)]
+    raw["b"].obs["perturbation"] = ["lonely"] * 20 + ["t"] * 220
+    psalm.pp.treatment(raw, "perturbation", min_cells=1)
+    with pytest.warns(UserWarning, match="'lonely'"):
+        psalm.tl.propensity(raw, n_repeats=1, progress=False)
+    psalm.tl.match(raw, source="a", target="b", progress=False)
+    assert psalm.get.report(raw).loc["lonely", ["n_source", "n_target"]].tolist() == [1, 20]
+
+
+def test_modalities_that_lost_a_treatment(scored):
+    part = scored[~((scored.obs["treatment"] == "t1") & scored.obs_names.isin(scored["a"].obs_names))].copy()
+    with pytest.raises(ValueError, match=r"do not have the same treatments .*: 't1' are in .* Run `pp.treatment`"):
+        psalm.tl.propensity(part, progress=False)
+
+
+def test_numeric_labels_are_read_as_text(scored):
+    for name in ("a", "b"):
+        scored[name].obs["dose"] = scored[name].obs["treatment"].cat.codes.astype(int)
+    psalm.tl.propensity(scored, treatment="dose", n_repeats=1, progress=False)
+    psalm.tl.match(scored, source="a", target="b", progress=False)
+    assert list(psalm.get.report(scored).index) == ["0", "1", "2", "3"]
+    assert psalm.get.coupling(scored, exact=True).nnz > 0
+
+
+def test_mapping_with_an_unknown_modality(scored):
+    with pytest.raises(KeyError, match=r"`use_rep` names 'aa', which are not modalities. Found: 'a', 'b'"):
+        psalm.tl.propensity(scored, use_rep={"aa": "X"}, progress=False)

@@ -37,14 +37,16 @@ class LogisticClassifier:
     balance: float = 0.5
     max_iter: int = 1000
 
-    def fit(self, features: Matrix, codes: IntArray, n_treatments: int) -> FittedClassifier:
-        """Fit on (n_cells, n_features) and (n_cells,)."""
+    def fit(self, features: Matrix, codes: IntArray, n_treatments: int, seed: int = 0) -> FittedClassifier:
+        """Fit on (n_cells, n_features) and (n_cells,); nothing is random."""
         from scipy import sparse
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
         shares = np.bincount(codes, minlength=n_treatments) / len(codes)
+        if (shares > 0).sum() == 1:
+            return FittedClassifier(OneTreatment(codes[:1]), np.zeros(n_treatments), n_treatments)
         weights = np.power(shares, -self.balance, where=shares > 0, out=np.zeros_like(shares))
         weights /= (weights * shares).sum()
         model = make_pipeline(
@@ -68,11 +70,29 @@ class EstimatorClassifier:
 
     estimator: Any
 
-    def fit(self, features: Matrix, codes: IntArray, n_treatments: int) -> FittedClassifier:
-        """Fit a clone on (n_cells, n_features) and (n_cells,)."""
+    def fit(self, features: Matrix, codes: IntArray, n_treatments: int, seed: int = 0) -> FittedClassifier:
+        """Fit a clone on (n_cells, n_features) and (n_cells,); a ``random_state`` of None becomes ``seed``."""
         from sklearn.base import clone
 
-        return FittedClassifier(clone(self.estimator).fit(features, codes), np.zeros(n_treatments), n_treatments)
+        model = clone(self.estimator)
+        free = [name for name, value in model.get_params().items() if name.endswith("random_state") and value is None]
+        model.set_params(**dict.fromkeys(free, seed))
+        if len(np.unique(codes)) == 1:
+            model = OneTreatment(codes[:1])
+        else:
+            model.fit(features, codes)
+        return FittedClassifier(model, np.zeros(n_treatments), n_treatments)
+
+
+@dataclass(frozen=True)
+class OneTreatment:
+    """What can be learnt from cells of a single treatment: that there is no other."""
+
+    classes_: IntArray  # (1,)
+
+    def predict_proba(self, features: Matrix) -> FloatArray:
+        """(n_cells, 1) ones."""
+        return np.ones((features.shape[0], 1))
 
 
 Classifier = LogisticClassifier | EstimatorClassifier

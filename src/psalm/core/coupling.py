@@ -200,13 +200,14 @@ class Coupling:
         return self._gather([_sparse_rows(block.plan, block.plan.shape[1]) for block in self.blocks])
 
     def compact(self, max_entries: int) -> tuple[sparse.csr_matrix, FloatArray]:
-        """View of the coupling that fits a budget: its largest entries, rescaled to the exact marginals.
+        """View of the coupling that fits a budget: its largest entries, rescaled towards the exact marginals.
 
         Parameters
         ----------
         max_entries
             Entries to keep. Where all pairs of all blocks fit, the view is the exact coupling;
-            else every row keeps its ``max_entries / n_source`` largest entries and every column its largest.
+            else every row keeps its ``max_entries / n_source`` largest entries and every column its largest, and
+            rescaling makes row sums exact and column sums nearly so.
 
         Returns
         -------

@@ -5,7 +5,8 @@ With M the coupling normalised over source cells for each target cell i, and ŷ_
 - "mse": ``E ‖y_i − f(x_j)‖²`` with (i, j) drawn from the coupling, one draw of j ~ M_i per step;
 - "unbiased": ``Σ_i ‖y_i − Σ_j M_ij f(x_j)‖²``, the paper's projected loss, estimated from two independent draws
   as ``(y_i − f(x_j')) · (y_i − f(x_j''))``; a single step's value may be negative;
-- "barycentric": ``‖ŷ_j − f(x_j)‖²``, the noise-free form of "mse": both have the same minimiser.
+- "barycentric": ``‖ŷ_j − f(x_j)‖²``, the noise-free form of "mse": where all cells of a treatment carry the
+  same mass, as in optimal transport, both have the same minimiser.
 
 Source: Xi, Osea, Xu and Hartford, NeurIPS 2024 ("mse", "unbiased").
 """

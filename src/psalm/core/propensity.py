@@ -74,16 +74,13 @@ class CrossFit:
         n_treatments
             Number of columns of the scores.
         rng
-            Draws the folds.
+            Draws the folds, and seeds estimators whose ``random_state`` is None.
         n_jobs
             Folds trained at a time, as in joblib; the result does not depend on it.
         tick
             Called after each trained model.
         """
-        repeats = [
-            self._repeat(features, codes, n_treatments, deal_folds(codes, self.n_folds, rng), n_jobs, tick)
-            for _ in range(self.n_repeats)
-        ]
+        repeats = [self._repeat(features, codes, n_treatments, rng, n_jobs, tick) for _ in range(self.n_repeats)]
         return Propensity(
             log_odds=np.mean([repeat.log_odds for repeat in repeats], axis=0),
             uncalibrated=np.mean([repeat.uncalibrated for repeat in repeats], axis=0),
@@ -95,16 +92,18 @@ class CrossFit:
         features: Matrix,
         codes: IntArray,
         n_treatments: int,
-        folds: IntArray,
+        rng: np.random.Generator,
         n_jobs: int | None,
         tick: Callable[[], None],
     ) -> Propensity:
         from joblib import Parallel, delayed
 
+        folds = deal_folds(codes, self.n_folds, rng)
+        seeds = rng.integers(2**31, size=self.n_folds).tolist()
         labelled = codes >= 0
         jobs = (
-            delayed(_fit_fold)(self.classifier, features, codes, n_treatments, labelled & (folds != fold))
-            for fold in np.unique(folds[labelled])
+            delayed(_fit_fold)(self.classifier, features, codes, n_treatments, labelled & (folds != fold), seed)
+            for fold, seed in zip(np.unique(folds[labelled]), seeds, strict=False)
         )
         fitted = []
         for model in Parallel(n_jobs=n_jobs, return_as="generator")(jobs):
@@ -114,9 +113,13 @@ class CrossFit:
 
 
 def _fit_fold(
-    classifier: Classifier, features: Matrix, codes: IntArray, n_treatments: int, training: BoolArray
+    classifier: Classifier, features: Matrix, codes: IntArray, n_treatments: int, training: BoolArray, seed: int
 ) -> FittedClassifier:
-    return classifier.fit(features[training], codes[training], n_treatments)
+    from threadpoolctl import threadpool_limits
+
+    # the number of threads changes the last bits of a sum, and may not change the scores
+    with threadpool_limits(limits=1):
+        return classifier.fit(features[training], codes[training], n_treatments, seed)
 
 
 def _assemble(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from psalm import _access, _checks, _keys
+from psalm import _access, _checks, _keys, _matches
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -55,7 +55,7 @@ def coupling(
     if normalize is not None:
         _checks.one_of("normalize", normalize, ("source", "target"))
     _access.container(mdata)
-    mass = _access.coupling(mdata, key).to_csr() if exact else _access.stored_coupling(mdata, key)
+    mass = _matches.coupling(mdata, key).to_csr() if exact else _matches.stored_coupling(mdata, key)
     if normalize is None:
         return mass
     axis = 1 if normalize == "source" else 0

@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _checks, _keys
+from psalm import _access, _checks, _keys, _matches
 from psalm.core.losses import LOSSES
+from psalm.model._setup import Setup, device_of, read, write
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
     from mudata import MuData
 
     from psalm.core._types import FloatArray
     from psalm.model._network import Perceptron
-
-FILE = "model.pt"
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a model is besides its weights; enough to build it anew."""
-
-    source: str
-    target: str
-    match_key: str
-    use_rep: str
-    input_names: list[str]
-    output_names: list[str]
-    n_hidden: int
-    n_layers: int
-    dropout: float
 
 
 class CrossModal:
@@ -153,6 +136,8 @@ class CrossModal:
         ------
         ValueError
             Unknown loss, a number out of range, or a coupling that does not fit the cells any more.
+        ArithmeticError
+            The loss is not finite; the model is left as it was.
         """
         import torch
 
@@ -168,13 +153,13 @@ class CrossModal:
         generator = np.random.default_rng(rng)
         inputs, targets = self._training_features()
         pairs = Pairs.of(loss, inputs, targets, self._coupling(), generator)
-        if validation_size >= 1 or len(pairs.items) < 2:  # noqa: PLR2004, one cell to train on and one held out
+        if max(1, round(validation_size * len(pairs.items))) >= len(pairs.items):
             msg = f"`validation_size={validation_size}` of {len(pairs.items)} matched cells leaves none to train on."
             raise ValueError(msg)
-        torch_device = _device(device)
+        torch_device = device_of(device)
         with torch.random.fork_rng():  # initial weights and dropout draw from torch's own stream
             torch.manual_seed(int(generator.integers(2**31)))
-            network = self._build()
+            network = self.setup.build()
             network.standardise(*(_tensor(values, "cpu") for values in (inputs, targets)))
             network.to(torch_device)
             history = fit(network, pairs, schedule, torch_device, progress=progress)
@@ -220,18 +205,10 @@ class CrossModal:
         overwrite
             Replace a model that is already there.
         """
-        import torch
-
         if self._network is None:
             msg = "The model is not trained, so there is nothing to save. Call `.train()` first."
             raise RuntimeError(msg)
-        file = Path(path) / FILE
-        if file.exists() and not overwrite:
-            msg = f"{file} exists. Pass `overwrite=True` to replace it, or another folder."
-            raise FileExistsError(msg)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        weights = {name: value.cpu() for name, value in self._network.state_dict().items()}
-        torch.save({"format": FORMAT, "setup": asdict(self.setup), "weights": weights, "history": self.history}, file)
+        write(path, self.setup, self._network, self.history, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | Path) -> CrossModal:
@@ -249,31 +226,10 @@ class CrossModal:
         ValueError
             The model was written in another format.
         """
-        import torch
-
-        file = Path(path) / FILE
-        if not file.exists():
-            msg = f"{file} does not exist. Pass the folder that `.save()` was given."
-            raise FileNotFoundError(msg)
-        stored = torch.load(file, weights_only=True, map_location="cpu")
-        if stored.get("format") != FORMAT:
-            msg = f"{file} has format {stored.get('format')!r}; this version of psalm reads {FORMAT}. Train it again."
-            raise ValueError(msg)
         model = cls.__new__(cls)
-        model.setup = Setup(**stored["setup"])
-        model.history, model.device, model._mdata, model._target_rep = stored["history"], "cpu", None, ""
-        model._network = model._build()
-        model._network.load_state_dict(stored["weights"])
-        model._network.eval()
+        model.setup, model._network, model.history = read(path)
+        model.device, model._mdata, model._target_rep = "cpu", None, ""
         return model
-
-    def _build(self) -> Perceptron:
-        from psalm.model._network import Perceptron
-
-        setup = self.setup
-        return Perceptron(
-            len(setup.input_names), len(setup.output_names), setup.n_hidden, setup.n_layers, setup.dropout
-        )
 
     def _data(self) -> MuData:
         if self._mdata is None:
@@ -288,7 +244,7 @@ class CrossModal:
 
     def _coupling(self) -> Any:
         mdata, setup = self._data(), self.setup
-        coupling = _access.coupling(mdata, setup.match_key)
+        coupling = _matches.coupling(mdata, setup.match_key)
         params = _access.run(mdata, setup.match_key, "tl.match", "match_key")["params"]
         return coupling if params["source"] == setup.source else coupling.transpose
 
@@ -307,19 +263,6 @@ class CrossModal:
             )
             raise ValueError(msg)
         return found, adata.obs_names
-
-
-def _device(device: str) -> Any:
-    import torch
-
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        msg = f"`device={device!r}` is not available here ({error}). Pass 'auto', 'cpu', or a device that torch sees."
-        raise ValueError(msg) from error
-    return torch.device(device)
 
 
 def _tensor(values: FloatArray, device: str) -> Any:

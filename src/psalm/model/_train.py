@@ -106,6 +106,7 @@ def fit(
                 batches = pairs.batches(held_out, held_out_partners, schedule.batch_size, device)
                 loss = _epoch(network, batches)
             history["validation_loss"].append(loss)
+            _require_finite(history, epoch, schedule.learning_rate)
             progress_bar.update()
             progress_bar.set_postfix(validation_loss=f"{loss:.4f}", refresh=False)
             if loss < best_loss:
@@ -115,6 +116,15 @@ def fit(
     network.load_state_dict(best_weights)
     network.eval()
     return history
+
+
+def _require_finite(history: dict[str, list[float]], epoch: int, learning_rate: float) -> None:
+    if not np.isfinite([losses[-1] for losses in history.values()]).all():
+        msg = (
+            f"Training diverged in epoch {epoch + 1}: the losses are {history['train_loss'][-1]:.3g} and (held out) "
+            f"{history['validation_loss'][-1]:.3g}. Lower `learning_rate` ({learning_rate:.3g}), or scale the features."
+        )
+        raise ArithmeticError(msg)
 
 
 def _epoch(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from psalm import _access, _checks, _keys
+from psalm import _access, _checks, _keys, _matches
 from psalm.pl._axes import MANY_TREATMENTS, colours, finish, new_axes
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from mudata import MuData
 
@@ -76,12 +76,14 @@ def embedding(
     if ax is None:
         _, (ax,) = new_axes(1, 9.0, 5.0)
     _draw_links(ax, _links(mdata, match_key, n_links), *points)
-    treatments = list(pd.Index(labels[0].astype("category").cat.categories).astype(str))
+    scored = _access.run(mdata, str(params["propensity_key"]), "tl.propensity", "propensity_key")
+    treatments = [str(name) for name in scored["treatments"]]
     palette = colours(mdata, str(params["treatment"]), treatments)
+    present = set(labels[0].dropna()) | set(labels[1].dropna())
     for cloud, label in zip(points, labels, strict=True):
         _draw_cloud(ax, cloud, label.astype(object), palette)
     _annotate(ax, names, points, two=mdata.mod[names[0]].obsm[basis].shape[1] > 1)
-    _legend(ax, palette)
+    _legend(ax, {name: colour for name, colour in palette.items() if name in present})
     return finish(ax.figure, ax, show=show, own=own, return_fig=return_fig)
 
 
@@ -107,7 +109,7 @@ def _gap(source: FloatArray, target: FloatArray) -> float:
 
 def _links(mdata: MuData, match_key: str, n_links: int) -> tuple[IntArray, IntArray]:
     """Some source cells and the target cell that each sends most mass to."""
-    mass = _access.stored_coupling(mdata, match_key)
+    mass = _matches.stored_coupling(mdata, match_key)
     matched = np.flatnonzero(np.diff(mass.indptr))
     source = matched[np.unique(np.linspace(0, len(matched) - 1, min(n_links, len(matched))).astype(int))]
     return source, np.asarray(mass[source].argmax(axis=1)).ravel()

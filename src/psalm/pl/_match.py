@@ -52,7 +52,7 @@ def match(mdata: MuData, *, match_key: str = _keys.MATCH, show: bool | None = No
     _cells(axes[0], table, str(params["source"]), str(params["target"]))
     _bars(axes[1], table, "effective_matches", "effective matches per source cell")
     axes[1].plot(table["n_target"], np.arange(len(table)), "|", color="0.4", label="target cells")
-    _marginal_error(axes[2], table, params.get("tolerance"))
+    _marginal_error(axes[2], table, params["settings"].get("tolerance"))
     for ax in axes:
         legend_above(ax)
     return finish(figure, axes, show=show, own=True, return_fig=return_fig)

@@ -27,7 +27,7 @@ def represent(
     kind: str,
     n_comps: int = 50,
     layer: str | None = None,
-    rng: int = 0,
+    rng: int | np.random.Generator | None = 0,
 ) -> None:
     """Represent the cells of one modality by a few dozen numbers on comparable scales.
 
@@ -47,7 +47,7 @@ def represent(
     layer
         Layer to read instead of ``X``.
     rng
-        Seed of the PCA.
+        Seed or generator of the PCA.
 
     Returns
     -------
@@ -58,7 +58,8 @@ def represent(
     KeyError
         Unknown modality or layer.
     ValueError
-        Unknown kind, values that are NaN or infinite, or negative or fractional values where counts are needed.
+        Unknown kind, values that are NaN or infinite, negative or fractional values where counts are needed, or no
+        feature that varies.
 
     Examples
     --------
@@ -74,8 +75,10 @@ def represent(
     values = _values(adata, modality, layer)
     if kind in ("rna", "protein"):
         _require_counts(values, kind, f"`mdata[{modality!r}].{_said(layer)}`")
+    _require_variation(values, kind, f"`mdata[{modality!r}].{_said(layer)}`")
     steps = {"rna": _rna, "protein": _protein, "features": _features}
-    adata.obsm[_keys.REPRESENTATION] = np.asarray(steps[kind](values, n_comps, rng), dtype=np.float32)
+    seed = int(np.random.default_rng(rng).integers(2**31))
+    adata.obsm[_keys.REPRESENTATION] = np.asarray(steps[kind](values, n_comps, seed), dtype=np.float32)
 
 
 def _said(layer: str | None) -> str:
@@ -103,6 +106,22 @@ def _require_counts(values: Matrix, kind: str, where: str) -> None:
             f"`kind={kind!r}` needs counts, but {where} has negative or fractional values (minimum {data.min():.4g}). "
             'Pass `layer=` with the raw counts, or `kind="features"` for values that are already transformed.'
         )
+        raise ValueError(msg)
+
+
+def _require_variation(values: Matrix, kind: str, where: str) -> None:
+    """Refuse what no representation can be made of."""
+    least = 1 if kind == "features" else 2
+    if min(values.shape) < least:
+        msg = (
+            f"`kind={kind!r}` needs {least} features and cells or more, but {where} has shape {values.shape}. "
+            'Pass `kind="features"` for a single feature.'
+        )
+        raise ValueError(msg)
+    low, high = values.min(axis=0), values.max(axis=0)
+    varies = (high != low).nnz if sparse.issparse(high) else int((np.asarray(high) != np.asarray(low)).sum())
+    if varies == 0:
+        msg = f"No feature of {where} varies between cells, so there is nothing to represent."
         raise ValueError(msg)
 
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from psalm import _access, _checks, _keys
@@ -65,6 +66,9 @@ def treatment(
     """
     _access.container(mdata)
     _checks.whole_number("min_cells", min_cells, least=1)
+    _checks.slot_name(key_added)
+    if isinstance(key, Mapping):
+        _access.by_modality(mdata, key, "key")
     labels = {name: _labels(mdata, name, key) for name in mdata.mod}
     counts = _count(labels, min_cells)
     kept = counts.index[counts["status"] == KEPT]
@@ -74,9 +78,10 @@ def treatment(
         name: pd.Series(pd.Categorical(column, categories=kept), column.index) for name, column in labels.items()
     }
     joint = _joint(mdata, columns)
-    for name, column in columns.items():
-        _refuse_loss(mdata, mdata.mod[name].obs, column, key_added, f"mdata[{name!r}]")
-    _refuse_loss(mdata, mdata.obs, joint, key_added, "mdata")
+    if not _is_ours(mdata, key, key_added):
+        for name, column in columns.items():
+            _refuse_loss(mdata.mod[name].obs, column, key_added, f"mdata[{name!r}]")
+        _refuse_loss(mdata.obs, joint, key_added, "mdata")
 
     for name, column in columns.items():
         mdata.mod[name].obs[key_added] = column
@@ -102,12 +107,15 @@ def _labels(mdata: MuData, name: str, key: str | Mapping[str, str]) -> pd.Series
             f"Found: {_checks.listed(adata.obs)}. Pass one of these, or a mapping from modality to column."
         )
         raise KeyError(msg)
-    present = found.notna().to_numpy()
-    order = found.cat.categories.astype(str) if isinstance(found.dtype, pd.CategoricalDtype) else None
-    text = pd.Series(found.astype(object).to_numpy(), index=adata.obs_names, dtype=object)
-    text[present] = text[present].map(str)
-    text[~present] = None
-    return pd.Series(pd.Categorical(text, categories=order), index=adata.obs_names)
+    labels = found.astype("category").cat
+    names = [_text(category) for category in labels.categories]
+    text = np.array([*names, None], dtype=object)[labels.codes.to_numpy()]  # code −1 is missing
+    return pd.Series(pd.Categorical(text, categories=list(dict.fromkeys(names))), index=adata.obs_names)
+
+
+def _text(label: object) -> str:
+    """A label as text; 1 and 1.0, which a missing value makes of it, are the same dose."""
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
 
 
 def _count(labels: Mapping[str, pd.Series], min_cells: int) -> pd.DataFrame:
@@ -143,9 +151,20 @@ def _joint(mdata: MuData, columns: Mapping[str, pd.Series]) -> pd.Series:
     return pd.Series(pd.Categorical(joint, categories=categories), index=mdata.obs_names)
 
 
-def _refuse_loss(mdata: MuData, obs: pd.DataFrame, column: pd.Series, key_added: str, where: str) -> None:
-    """Refuse to overwrite a column that this function did not write and that holds something else."""
-    if key_added not in obs or key_added in mdata.uns:
+def _is_ours(mdata: MuData, key: str | Mapping[str, str], key_added: str) -> bool:
+    """Whether the slots were written by an earlier call, from other columns than the ones to be written."""
+    table = mdata.uns.get(key_added)
+    ours = isinstance(table, pd.DataFrame) and "status" in table
+    if table is not None and not ours:
+        msg = f"`mdata.uns[{key_added!r}]` is an entry of yours and would be lost. Pass another `key_added=`."
+        raise ValueError(msg)
+    read = set(key.values()) if isinstance(key, Mapping) else {key}
+    return ours and key_added not in read
+
+
+def _refuse_loss(obs: pd.DataFrame, column: pd.Series, key_added: str, where: str) -> None:
+    """Refuse to overwrite a column of the user's that holds something else."""
+    if key_added not in obs:
         return
     old = obs[key_added].astype(object)
     same = (old.astype(str) == column.astype(object).astype(str)) | (old.isna() & column.isna())

@@ -49,6 +49,7 @@ def embed(
     from sklearn.decomposition import PCA
 
     _access.container(mdata)
+    _checks.slot_name(key_added)
     _checks.whole_number("n_comps", n_comps, least=1)
     scores = {name: _access.scores(mdata, name, propensity_key) for name in mdata.mod}
     pooled = np.vstack(list(scores.values()))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _checks, _keys
+from psalm import _access, _checks, _keys, _matches
 from psalm.core import metrics
 
 if TYPE_CHECKING:
@@ -88,10 +88,13 @@ def evaluate(
     partner = _partners(mdata, *names, truth)
     if latent is None or truth is not None:
         _require_pairs(partner, names, truth)
-    latents = None if latent is None else tuple(_latent(mdata, name, latent) for name in names)
+    latents = None if latent is None else _latents(mdata, names, latent)
     features = _target_features(mdata, names[1], use_rep) if (partner >= 0).any() else None
 
-    coupling = _access.coupling(mdata, match_key)
+    coupling = _matches.coupling(mdata, match_key)
+    if not coupling.blocks:
+        msg = f"No treatment of the match {match_key!r} has cells on both sides here, so there is nothing to score."
+        raise ValueError(msg)
     treatments = _access.run(mdata, match_key, "tl.match", "match_key")["table"]["treatment"].to_numpy()
     table = _table(coupling, partner, features, latents, treatments)
     mdata.uns[_keys.MatchKeys(match_key).evaluation] = table
@@ -101,8 +104,10 @@ def evaluate(
 def _partners(mdata: MuData, source: str, target: str, truth: str | None) -> IntArray:
     """Position of each source cell's true partner among the target cells, −1 where it has none."""
     keys = [_identity(mdata, name, truth) for name in (source, target)]
-    partner = np.asarray(keys[1].get_indexer(keys[0]))
-    partner[np.asarray(keys[0].isna())] = -1
+    known = [np.flatnonzero(key.notna()) for key in keys]
+    found = np.append(known[1], -1)[keys[1][known[1]].get_indexer(keys[0][known[0]])]
+    partner = np.full(len(keys[0]), -1)
+    partner[known[0]] = found
     return partner
 
 
@@ -138,12 +143,22 @@ def _require_pairs(partner: IntArray, names: tuple[str, str], truth: str | None)
     raise ValueError(msg)
 
 
-def _latent(mdata: MuData, name: str, key: str) -> FloatArray:
-    adata = _access.modality(mdata, name)
-    if key not in adata.obsm:
-        msg = f"`latent={key!r}` is not in `mdata[{name!r}].obsm`. Found: {_checks.listed(adata.obsm)}."
-        raise KeyError(msg)
-    return np.asarray(adata.obsm[key], dtype=np.float64)
+def _latents(mdata: MuData, names: tuple[str, str], key: str) -> tuple[FloatArray, FloatArray]:
+    """True latents of source and target, finite and of one dimension."""
+    found = []
+    for name in names:
+        adata = _access.modality(mdata, name)
+        if key not in adata.obsm:
+            msg = f"`latent={key!r}` is not in `mdata[{name!r}].obsm`. Found: {_checks.listed(adata.obsm)}."
+            raise KeyError(msg)
+        found.append(_access.features_of(adata, name, key).dense())
+    if found[0].shape[1] != found[1].shape[1]:
+        msg = (
+            f"`latent={key!r}` has {found[0].shape[1]} dimensions in {names[0]!r} "
+            f"and {found[1].shape[1]} in {names[1]!r}. True latents must be coordinates of one space."
+        )
+        raise ValueError(msg)
+    return found[0], found[1]
 
 
 def _target_features(mdata: MuData, target: str, use_rep: str | None) -> FloatArray:

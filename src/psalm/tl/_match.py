@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _checks, _keys
+from psalm import _access, _checks, _keys, _matches
 from psalm._progress import bar
+from psalm.core.calibration import probabilities
 from psalm.core.cost import COSTS
 from psalm.core.matching import match_within
 from psalm.core.neighbors import SharedNeighborMatcher
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from psalm.core.coupling import Coupling
     from psalm.core.matching import Matcher, TreatmentMatch
 
+STEP = "tl.match"
 METHODS = ("ot", "snn")
 BYTES_PER_ENTRY = 12  # float64 value and int32 column
 
@@ -67,9 +69,10 @@ def match(
     propensity_key
         ``key_added`` of :func:`psalm.tl.propensity`.
     obsp_mb
-        Budget of the stored coupling. Where the exact one is larger, a compact view of its largest entries is stored,
-        rescaled to the exact marginals, and the mass it keeps is stated per treatment.
-        What psalm computes from the coupling is exact either way.
+        Budget of the stored coupling of a soft plan. Where the exact one is larger, a compact view of its largest
+        entries is stored, rescaled towards the marginals (rows exactly, columns nearly), and the mass it keeps is
+        stated per treatment. What psalm computes from the coupling is exact either way.
+        Plans that are not soft, such as those of "snn", are always stored whole.
     n_jobs
         Treatments matched at a time (threads), as in joblib. The coupling does not depend on it.
     progress
@@ -83,8 +86,8 @@ def match(
     transported mass: a treatment's block sums to the mean of its shares among the matched source and target cells, all
     blocks to 1. Writes ``obs[key_added + "_entropy"]`` of both modalities (nats; NaN for unmatched cells) and, for
     "ot", ``obs[key_added + "_potential"]``: the plan is ``exp((f_i + g_j − C_ij) / ε)``. Writes
-    ``mdata.uns[key_added]`` with ``params`` and ``table``, one row per treatment: n_source, n_target, epsilon (in units
-    of cost), iterations, marginal_error, converged, effective_matches (mean over source cells of exp(entropy)),
+    ``mdata.uns[key_added]`` with ``params`` and ``table``, one row per treatment: n_source, n_target, cost, epsilon (in
+    units of cost), iterations, marginal_error, converged, effective_matches (mean over source cells of exp(entropy)),
     kept_mass, seconds.
 
     Raises
@@ -114,12 +117,16 @@ def match(
     True
     """
     _access.two_modalities(_access.container(mdata), source, target)
+    _access.claim(mdata, key_added, STEP)
     matcher = _matcher(method, {"cost": cost, "epsilon": epsilon, "tolerance": tolerance})
     _checks.positive("obsp_mb", obsp_mb)
     scored = _access.run(mdata, propensity_key, "tl.propensity", "propensity_key")
     treatment, treatments = scored["params"]["treatment"], pd.Index(scored["treatments"])
-    codes = [_codes(mdata, name, treatment, treatments) for name in (source, target)]
     scores = [_access.scores(mdata, name, propensity_key) for name in (source, target)]
+    codes = [
+        _codes(mdata, name, treatment, treatments, score, propensity_key)
+        for name, score in zip((source, target), scores, strict=True)
+    ]
 
     sizes = [np.bincount(code[code >= 0], minlength=len(treatments)) for code in codes]
     with bar(int(sizes[0] @ sizes[1]), "match", unit="pair", show=progress) as progress_bar:
@@ -127,16 +134,21 @@ def match(
             scores[0], scores[1], codes[0], codes[1], matcher, n_jobs=n_jobs, tick=progress_bar.update
         )
     params = {
+        "step": STEP,
         "source": source,
         "target": target,
         "method": method if isinstance(method, str) else type(method).__name__,
         "treatment": treatment,
         "propensity_key": propensity_key,
         "propensity_fingerprint": scored["fingerprint"],
-        **_settings(matcher),
+        "from_potentials": _has_potentials(coupling, scores),
+        "settings": _settings(matcher),
     }
     entropies = coupling.entropies()
-    view, kept = coupling.compact(int(obsp_mb * 2**20 / BYTES_PER_ENTRY))
+    if params["from_potentials"]:
+        view, kept = coupling.compact(int(obsp_mb * 2**20 / BYTES_PER_ENTRY))
+    else:  # the stored entries are all there is of the plan
+        view, kept = coupling.to_csr(), np.ones(len(found))
     table = _table(found, treatments, sizes, entropies[0], kept)
     _write(mdata, _keys.MatchKeys(key_added), coupling, entropies, view, {"params": params, "table": table})
     _warn(table)
@@ -168,16 +180,35 @@ def _matcher(method: Any, options: dict[str, Any]) -> Matcher:
 
 
 def _settings(matcher: Any) -> dict[str, Any]:
-    return asdict(matcher) if is_dataclass(matcher) else {}  # type: ignore[arg-type]
+    """The matcher's fields, as far as files can hold them."""
+    fields = asdict(matcher) if is_dataclass(matcher) else {}  # type: ignore[arg-type]
+    return {name: value for name, value in fields.items() if isinstance(value, str | int | float)}
 
 
-def _codes(mdata: MuData, name: str, treatment: str, treatments: pd.Index) -> IntArray:
+def _has_potentials(coupling: Coupling, scores: list[FloatArray]) -> bool:
+    """Whether every plan can be computed anew from potentials and the stored scores."""
+    return all(
+        isinstance(block.plan, EntropicPlan)
+        and np.array_equal(block.plan.source_scores, scores[0][block.source])
+        and np.array_equal(block.plan.target_scores, scores[1][block.target])
+        for block in coupling.blocks
+    )
+
+
+def _codes(
+    mdata: MuData, name: str, treatment: str, treatments: pd.Index, scores: FloatArray, propensity_key: str
+) -> IntArray:
+    """Treatment of each cell, which must be the one it had when it was scored; cells may have lost theirs since."""
     codes, _ = _access.treatment_codes(mdata, name, treatment, treatments)
-    present = _access.modality(mdata, name).obs[treatment].notna().to_numpy()
-    if (codes[present] < 0).any():
+    obs = _access.modality(mdata, name).obs
+    labelled = np.flatnonzero(obs[treatment].notna())
+    own = obs[_keys.PropensityKeys(propensity_key).own].to_numpy()[labelled]
+    now = probabilities(scores[labelled])[np.arange(len(labelled)), codes[labelled]]
+    changed = (codes[labelled] < 0) | ~np.isclose(own, now, rtol=1e-3, atol=1e-6)
+    if changed.any():
         msg = (
-            f"{int((codes[present] < 0).sum())} cells of `mdata[{name!r}]` have a treatment that the scores do not "
-            "know: treatments were changed after scoring. Run `tl.propensity` again."
+            f"{int(changed.sum())} cells of `mdata[{name!r}]` have another treatment in obs[{treatment!r}] than when "
+            "they were scored. Run `tl.propensity` again."
         )
         raise ValueError(msg)
     return codes
@@ -192,16 +223,15 @@ def _write(
     result: dict[str, Any],
 ) -> None:
     params = result["params"]
-    params["from_potentials"] = all(isinstance(block.plan, EntropicPlan) for block in coupling.blocks)
     potentials = _potentials(coupling) if params["from_potentials"] else (None, None)
-    _access.write_coupling(mdata, keys.coupling, params["source"], params["target"], view)
+    for adata in mdata.mod.values():  # of an earlier match under this key, which is overwritten
+        adata.obs = adata.obs.drop(columns=[keys.potential, keys.entropy], errors="ignore")
+    _matches.write_coupling(mdata, keys.coupling, params["source"], params["target"], view)
     for side, entropy, potential in zip(("source", "target"), entropies, potentials, strict=True):
         obs = mdata.mod[params[side]].obs
         obs[keys.entropy] = entropy
         if potential is not None:
             obs[keys.potential] = potential
-        elif keys.potential in obs:
-            del obs[keys.potential]  # of an earlier match under this key, which is overwritten
     mdata.uns[keys.uns] = result
 
 
@@ -218,10 +248,11 @@ def _table(
 ) -> pd.DataFrame:
     """One row per treatment, matched or not."""
     table = pd.DataFrame({"treatment": treatments.to_numpy(dtype=object), "n_source": sizes[0], "n_target": sizes[1]})
-    blank = {"epsilon": np.nan, "iterations": 0, "marginal_error": np.nan, "converged": False}
+    blank = {"cost": "", "epsilon": np.nan, "iterations": 0, "marginal_error": np.nan, "converged": False}
     table = table.assign(**blank, effective_matches=np.nan, kept_mass=0.0, seconds=0.0)
     for result, kept_mass in zip(found, kept, strict=True):
         row, outcome = result.block.treatment, result.match
+        table.loc[row, "cost"] = getattr(result.block.plan, "cost", "")
         table.loc[row, "epsilon"] = outcome.epsilon
         table.loc[row, "iterations"] = outcome.iterations
         table.loc[row, "marginal_error"] = outcome.marginal_error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from psalm import _keys
+from psalm import _access, _checks, _keys
 from psalm.model._cross_modal import CrossModal
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def predict(
     Returns
     -------
     The trained model. Writes ``mdata[source].obsm[key_added]``, a DataFrame (n_source, n_features) in the units of the
-    target's features.
+    target's features. Its columns are the features' names, "/" replaced by "|" and repeated names numbered, since files
+    allow neither; ``model.predict()`` has the names as they are.
 
     Raises
     ------
@@ -83,7 +84,11 @@ def predict(
     >>> mdata["a"].obsm["b_predicted"].shape
     (300, 30)
     """
+    name = key_added or _keys.predicted(target)
+    _checks.slot_name(name)
     model = CrossModal(mdata, source=source, target=target, match_key=match_key, use_rep=use_rep, target_rep=target_rep)
     model.train(loss=loss, max_epochs=max_epochs, device=device, rng=rng, progress=progress)
-    mdata.mod[source].obsm[key_added or _keys.predicted(target)] = model.predict()
+    predicted = model.predict()
+    predicted.columns = _access.writable_columns(predicted.columns)
+    mdata.mod[source].obsm[name] = predicted
     return model

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from psalm.core.propensity import Propensity
 
 
+STEP = "tl.propensity"
+
+
 def propensity(
     mdata: MuData,
     *,
@@ -104,6 +107,7 @@ def propensity(
     (300, 3)
     """
     _access.container(mdata)
+    _access.claim(mdata, key_added, STEP)
     _checks.whole_number("n_folds", n_folds, least=2)
     _checks.whole_number("n_repeats", n_repeats, least=1)
     cross_fit = CrossFit(_classifier(classifier), n_folds, n_repeats)
@@ -123,6 +127,7 @@ def propensity(
                 tick=progress_bar.update,
             )
     params = {
+        "step": STEP,
         "treatment": treatment,
         "classifier": str(classifier),
         "n_folds": n_folds,
@@ -148,19 +153,25 @@ def _classifier(classifier: Any) -> Classifier:
 
 def _codes(mdata: MuData, treatment: str, n_folds: int) -> tuple[dict[str, IntArray], pd.Index]:
     """Treatment codes of all modalities in one order, and a warning for very small treatments."""
-    first = next(iter(mdata.mod))
-    _, treatments = _access.treatment_codes(mdata, first, treatment)
-    codes = {name: _access.treatment_codes(mdata, name, treatment, treatments)[0] for name in mdata.mod}
-    small: set[str] = set()
-    for name, code in codes.items():
-        counts = np.bincount(code[code >= 0], minlength=len(treatments))
-        if (counts >= 2).sum() < 2:  # noqa: PLR2004, two treatments with a cell for training and one for scoring
+    present = {name: _access.treatment_codes(mdata, name, treatment)[1] for name in mdata.mod}
+    treatments = next(iter(present.values()))
+    for name, found in present.items():
+        missing = treatments.symmetric_difference(found)
+        if len(missing):
             msg = (
-                f"`mdata[{name!r}]` has {int((counts >= 2).sum())} treatments with two cells or more in "  # noqa: PLR2004
-                f"obs[{treatment!r}], and two are needed. Run `pp.treatment` on a column with more treatments."
+                f"The modalities do not have the same treatments in obs[{treatment!r}]: {_checks.listed(missing)} "
+                f"are in {next(iter(present))!r} or {name!r}, not in both. Run `pp.treatment` again on these cells."
             )
             raise ValueError(msg)
-        small |= set(treatments[counts < n_folds])
+    if len(treatments) < 2:  # noqa: PLR2004, nothing to tell apart
+        msg = (
+            f"There are {len(treatments)} treatments in obs[{treatment!r}], and two are needed. "
+            "Run `pp.treatment` on a column with more treatments."
+        )
+        raise ValueError(msg)
+    codes = {name: _access.treatment_codes(mdata, name, treatment, treatments)[0] for name in mdata.mod}
+    counts = np.array([np.bincount(code[code >= 0], minlength=len(treatments)) for code in codes.values()])
+    small = set(treatments[(counts < n_folds).any(axis=0)])
     if small:
         msg = (
             f"{len(small)} treatments have fewer cells than folds ({n_folds}): {_checks.listed(sorted(small))}. "
