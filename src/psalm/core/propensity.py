@@ -51,7 +51,7 @@ class CrossFit:
 
     classifier: Classifier
     n_folds: int = 5
-    n_repeats: int = 3
+    n_repeats: int = 5
 
     def __call__(
         self,

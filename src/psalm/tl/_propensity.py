@@ -35,7 +35,7 @@ def propensity(
     use_rep: str | Mapping[str, str] | None = None,
     classifier: Any = "logistic",
     n_folds: int = 5,
-    n_repeats: int = 3,
+    n_repeats: int = 5,
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
     progress: bool = True,
