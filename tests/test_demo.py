@@ -3,13 +3,14 @@ import pytest
 
 import psalm
 from psalm.__main__ import main
+from psalm._containers import no_pull
 
 WRITTEN = {"aligned.h5mu", "embedding.png", "match.png", "propensity.png"}
 
 
 @pytest.fixture(autouse=True)
-def no_pull():
-    with mudata.set_options(pull_on_update=False):
+def modern_mudata():
+    with no_pull():
         yield
 
 

@@ -13,7 +13,7 @@ SOURCE = Path(psalm.__file__).parent
 CONTAINERS = {"anndata", "mudata", "scanpy", "matplotlib", "seaborn"}
 ALLOWED = {  # room: rooms it may import; private modules of the package itself stand beside them
     "core": {"core"},
-    "datasets": {"datasets", "_checks", "core._types"},
+    "datasets": {"datasets", "_checks", "_containers", "core._types"},
     "get": {"_access", "_checks", "_keys", "_matches"},
     "pl": {"pl", "_access", "_checks", "_keys", "_matches", "core._types"},
     "pp": {"_access", "_checks", "_keys", "core"},

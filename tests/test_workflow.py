@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 import psalm
-from psalm.datasets._simulated import without_pull
+from psalm._containers import no_pull, stack
 
 
 @pytest.fixture(autouse=True)
-def no_pull():
+def modern_mudata():
     """mudata's newer behaviour, which does not repeat columns of modalities in the container."""
-    with mudata.set_options(pull_on_update=False):
+    with no_pull():
         yield
 
 
@@ -131,7 +131,7 @@ def test_three_modalities_and_partly_shared_cells(raw):
     """A third modality measured on some cells of "a"; any pair can be matched."""
     third = raw["a"][:100, :6].copy()
     third.var_names = [f"c_{i}" for i in range(6)]
-    mdata = without_pull({"a": raw["a"], "b": raw["b"], "c": third})
+    mdata = stack({"a": raw["a"], "b": raw["b"], "c": third})
     psalm.pp.treatment(mdata, "perturbation")
     psalm.tl.propensity(mdata, n_repeats=1, progress=False)
     psalm.tl.match(mdata, source="a", target="b", progress=False)

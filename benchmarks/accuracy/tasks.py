@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anndata
-import mudata
 import numpy as np
 
 import psalm
+from psalm._containers import stack
 
 if TYPE_CHECKING:
     from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mudata import MuData
 
 PAIR = "true_pair"
 
@@ -40,7 +44,7 @@ TASKS = (
 )
 
 
-def load(task: Task, data: Path, seed: int) -> mudata.MuData:
+def load(task: Task, data: Path, seed: int) -> MuData:
     """Both modalities as unpaired cells; ``obs["true_pair"]`` marks the pairs, for scoring."""
     source, target = (anndata.read_h5ad(data / task.folder / f"{name}.h5ad") for name in (task.source, task.target))
     for adata in (source, target):
@@ -49,11 +53,10 @@ def load(task: Task, data: Path, seed: int) -> mudata.MuData:
     target = target[np.random.default_rng(seed).permutation(target.n_obs)].copy()
     for name, adata in ((task.source, source), (task.target, target)):
         adata.obs_names = [f"{name}_{number}" for number in range(adata.n_obs)]
-    with mudata.set_options(pull_on_update=False):
-        return mudata.MuData({task.source: source, task.target: target})
+    return stack({task.source: source, task.target: target})
 
 
-def prepare(task: Task, data: Path, seed: int) -> mudata.MuData:
+def prepare(task: Task, data: Path, seed: int) -> MuData:
     """Unpaired cells with treatments of at least ten cells and each modality's representation."""
     mdata = load(task, data, seed)
     psalm.pp.treatment(mdata, task.treatment)

@@ -102,12 +102,13 @@ def _read(arguments: argparse.Namespace) -> Task:
     import mudata
 
     from psalm import _access
+    from psalm._containers import no_pull, stack
 
-    with mudata.set_options(pull_on_update=False):
+    with no_pull():
         mdata = mudata.read_h5mu(arguments.input)
         names = arguments.source, arguments.target
         _access.two_modalities(mdata, *names)
-        mdata = mudata.MuData({name: mdata.mod[name] for name in names})
+        mdata = stack({name: mdata.mod[name] for name in names})
     asked = dict(zip(names, (arguments.source_kind, arguments.target_kind), strict=True))
     kinds = {name: kind or _kind(mdata.mod[name]) for name, kind in asked.items()}
     return Task(mdata, arguments.treatment, *names, kinds={name: kind for name, kind in kinds.items() if kind})
@@ -165,14 +166,14 @@ def _evaluate(task: Task) -> pd.DataFrame | None:
 def _write(task: Task, folder: Path) -> list[Path]:
     import matplotlib as mpl
     import matplotlib.pyplot as plt
-    import mudata
 
     import psalm
+    from psalm._containers import no_pull
 
     mpl.use("agg")
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "aligned.h5mu"]
-    with mudata.set_options(pull_on_update=False):  # writing must not repeat the columns of the modalities
+    with no_pull():  # writing must not repeat the columns of the modalities
         task.mdata.write_h5mu(written[0])
     for name in ("propensity", "match", "embedding"):
         figure = getattr(psalm.pl, name)(task.mdata, return_fig=True)

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 import psalm
+from psalm._containers import stack
 from psalm.model import CrossModal
 
 
@@ -107,7 +108,7 @@ def test_the_match_must_join_the_modalities(matched):
     other = matched["b"].copy()
     other.obs_names = [f"c{i}" for i in range(240)]
     other.var_names = [f"c_{i}" for i in range(10)]
-    three = psalm.datasets._simulated.without_pull({"a": matched["a"], "b": matched["b"], "c": other})
+    three = stack({"a": matched["a"], "b": matched["b"], "c": other})
     three.uns["match"] = matched.uns["match"]
     with pytest.raises(ValueError, match="joins 'a' and 'b', not 'a' and 'c'"):
         CrossModal(three, source="a", target="c")

@@ -5,7 +5,7 @@ from anndata import AnnData
 from scipy import sparse
 
 import psalm
-from psalm.datasets._simulated import without_pull
+from psalm._containers import stack
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def container(values, **layers):
         adata.obs_names = [f"{name}{i}" for i in range(adata.n_obs)]
         adata.var_names = [f"{name}_{i}" for i in range(adata.n_vars)]
     modalities["m"].layers.update(layers)
-    return without_pull(modalities)
+    return stack(modalities)
 
 
 def represented(values, **options):

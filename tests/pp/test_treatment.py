@@ -6,12 +6,12 @@ import pytest
 from anndata import AnnData
 
 import psalm
-from psalm.datasets._simulated import without_pull
+from psalm._containers import stack
 
 
 def container(**labels):
     """Disjoint modalities with the given labels in obs["drug"]."""
-    return without_pull(
+    return stack(
         {
             name: AnnData(
                 np.ones((len(column), 2), np.float32),
@@ -119,14 +119,14 @@ def test_one_cell_cannot_have_two_treatments():
     for name in mdata.mod:
         mdata[name].obs_names = [f"cell{i}" for i in range(4)]
     with pytest.raises(ValueError, match="2 cells of modality 'img' have another treatment"):
-        psalm.pp.treatment(without_pull(dict(mdata.mod)), "drug", min_cells=2)
+        psalm.pp.treatment(stack(dict(mdata.mod)), "drug", min_cells=2)
 
 
 def test_duplicate_names_are_refused():
     adata = container(rna="AABB")["rna"]
     adata.obs_names = list("wxyy")
     with pytest.warns(UserWarning, match="not unique"):
-        mdata = without_pull({"rna": adata, "img": container(img="AABB")["img"]})
+        mdata = stack({"rna": adata, "img": container(img="AABB")["img"]})
     with pytest.raises(ValueError, match=r"`mdata\['rna'\]` has 1 cell names that occur more than once: 'y'"):
         psalm.pp.treatment(mdata, "drug", min_cells=1)
 

@@ -4,6 +4,7 @@ from scipy import sparse
 
 import psalm
 from psalm import _matches
+from psalm._containers import stack
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_truth_by_a_column_of_disjoint_permuted_cells(paired, rng):
     for name, adata in (("a", a), ("b", b)):
         adata.obs["pair"] = adata.obs_names.to_numpy()
         adata.obs_names = [f"{name}_{i}" for i in range(150)]
-    mdata = psalm.datasets._simulated.without_pull({"a": a, "b": b})
+    mdata = stack({"a": a, "b": b})
     mdata.uns["propensity"] = paired.uns["propensity"]
     mdata.uns["match"] = paired.uns["match"]
     _matches.write_coupling(mdata, "match", "a", "b", psalm.get.coupling(paired)[:, order])

@@ -3,6 +3,7 @@ import pytest
 from scipy import sparse
 
 import psalm
+from psalm._containers import stack
 from psalm.core.matching import Match
 from psalm.core.sinkhorn import SinkhornMatcher
 
@@ -202,7 +203,7 @@ def test_matching_another_pair_under_the_same_key_leaves_nothing_of_the_first(ma
     third.obs_names = [f"c_{i}" for i in range(240)]
     third.var_names = [f"c_{i}" for i in range(6)]
     del third.obs["match_potential"], third.obs["match_entropy"]
-    three = psalm.datasets._simulated.without_pull({"a": matched["a"], "b": matched["b"], "c": third})
+    three = stack({"a": matched["a"], "b": matched["b"], "c": third})
     psalm.tl.propensity(three, n_repeats=1, progress=False)
     psalm.tl.match(three, source="a", target="c", progress=False)
     assert "match_potential" not in three["b"].obs

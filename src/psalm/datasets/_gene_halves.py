@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from anndata import AnnData
 
-from psalm.datasets._simulated import without_pull
+from psalm._containers import stack
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -45,7 +45,7 @@ def gene_halves(*, rng: int | np.random.Generator | None = 0) -> MuData:
     order = np.random.default_rng(rng).permutation(cells.n_vars)
     values = np.asarray(cells.X, dtype=np.float32)
     panels = {"panel1": np.sort(order[::2]), "panel2": np.sort(order[1::2])}
-    return without_pull(
+    return stack(
         {
             name: AnnData(values[:, genes], obs=cells.obs[[LABELS]].copy(), var=cells.var.iloc[genes, :0].copy())
             for name, genes in panels.items()

@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from psalm.datasets._simulated import without_pull
+from psalm._containers import stack
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -81,7 +81,7 @@ def snareseq() -> MuData:
     )
     topics = np.load(_fetch("snareseq/SNAREseq_atac_feat.npy"))
     names = pd.DataFrame(index=[f"topic_{number}" for number in range(1, topics.shape[1] + 1)])
-    return without_pull({"rna": rna, "atac": AnnData(topics, obs=obs.copy(), var=names)})
+    return stack({"rna": rna, "atac": AnnData(topics, obs=obs.copy(), var=names)})
 
 
 def scgem() -> MuData:
@@ -110,7 +110,7 @@ def scgem() -> MuData:
         features = [f"{name.strip()}{suffix}" for name in _fetch(names).read_text().split("\n") if name.strip()]
         return AnnData(np.loadtxt(_fetch(values)), obs=obs.copy(), var=pd.DataFrame(index=features))
 
-    return without_pull(
+    return stack(
         {
             "rna": modality("scgem/expression.txt", "scgem/GeneName_experssion.txt"),
             "methylation": modality("scgem/methylation.txt", "scgem/GeneName_methylation.txt", "_methylation"),

@@ -9,6 +9,7 @@ import pandas as pd
 from anndata import AnnData
 
 from psalm import _checks
+from psalm._containers import stack
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -88,7 +89,7 @@ def simulated(
         features = _measure(drawn[1], n_private, width, generator)
         prefix = "cell" if paired else name
         modalities[name] = _modality(features, *drawn, means, f"{prefix}_", f"{name}_feature_")
-    return without_pull(modalities)
+    return stack(modalities)
 
 
 def _draw(means: FloatArray, n_cells: int, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:
@@ -117,11 +118,3 @@ def _modality(
     log_odds = -0.5 * ((latent[:, None, :] - means) ** 2).sum(axis=2)  # equal frequencies: log p_t is constant
     truth = {"latent": latent, "propensity_true": log_odds - log_odds.mean(axis=1, keepdims=True)}
     return AnnData(features, obs=obs, var=var, obsm=truth)
-
-
-def without_pull(modalities: dict[str, AnnData]) -> MuData:
-    """A MuData whose global ``obs`` and ``var`` do not repeat the columns of the modalities."""
-    import mudata
-
-    with mudata.set_options(pull_on_update=False):
-        return mudata.MuData(modalities)

@@ -109,8 +109,9 @@ def _labels(mdata: MuData, name: str, key: str | Mapping[str, str]) -> pd.Series
         raise KeyError(msg)
     labels = found.astype("category").cat
     names = [_text(category) for category in labels.categories]
-    text = np.array([*names, None], dtype=object)[labels.codes.to_numpy()]  # code −1 is missing
-    return pd.Series(pd.Categorical(text, categories=list(dict.fromkeys(names))), index=adata.obs_names)
+    distinct = list(dict.fromkeys(names))
+    positions = np.array([*map(distinct.index, names), -1])  # code −1, missing, takes the last
+    return pd.Series(pd.Categorical.from_codes(positions[labels.codes], categories=distinct), index=adata.obs_names)
 
 
 def _text(label: object) -> str:
@@ -134,21 +135,21 @@ def _count(labels: Mapping[str, pd.Series], min_cells: int) -> pd.DataFrame:
 
 def _joint(mdata: MuData, columns: Mapping[str, pd.Series]) -> pd.Series:
     """Treatment of each cell of the container."""
-    joint = pd.Series(index=mdata.obs_names, dtype=object)
+    joint = np.full(mdata.n_obs, -1)
     for name, column in columns.items():
-        known = column.dropna().astype(str)
-        before = joint[known.index]
-        clash = before.notna() & (before != known)
+        known = np.flatnonzero(column.notna())
+        rows, codes = mdata.obs_names.get_indexer(column.index[known]), column.cat.codes.to_numpy()[known]
+        clash = (joint[rows] >= 0) & (joint[rows] != codes)
         if clash.any():
             msg = (
                 f"{int(clash.sum())} cells of modality {name!r} have another treatment than the cells of the same name "
-                f"in another modality, e.g. {clash.index[clash][0]!r}. The same name means the same cell: "
+                f"in another modality, e.g. {column.index[known][clash][0]!r}. The same name means the same cell: "
                 "rename the cells of one modality, or correct the labels."
             )
             raise ValueError(msg)
-        joint[known.index] = known
+        joint[rows] = codes
     categories = next(iter(columns.values())).cat.categories
-    return pd.Series(pd.Categorical(joint, categories=categories), index=mdata.obs_names)
+    return pd.Series(pd.Categorical.from_codes(joint, categories=categories), index=mdata.obs_names)
 
 
 def _is_ours(mdata: MuData, key: str | Mapping[str, str], key_added: str) -> bool:
