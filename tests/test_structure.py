@@ -17,7 +17,7 @@ ALLOWED = {  # room: rooms it may import; private modules of the package itself 
     "get": {"_access", "_checks", "_keys", "_matches"},
     "pl": {"pl", "_access", "_checks", "_keys", "_matches", "core._types"},
     "pp": {"_access", "_checks", "_keys", "core"},
-    "tl": {"_access", "_checks", "_keys", "_matches", "_progress", "core", "model"},
+    "tl": {"_access", "_checks", "_ensembles", "_keys", "_matches", "_progress", "core", "model"},
     "model": {"model", "_access", "_checks", "_keys", "_matches", "_progress", "core"},
 }
 

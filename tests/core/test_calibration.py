@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 
-from psalm.core import calibration
+from psalm.core.calibration import CALIBRATORS, IsotonicCalibrator, TemperatureCalibrator, VectorCalibrator
+from psalm.core.log_odds import log_loss
 
 
 def labels_from(probabilities, rng):
@@ -15,31 +16,54 @@ def test_temperature_is_recovered_from_labels_drawn_at_that_temperature(rng, tem
     claimed = np.log(softmax(3 * rng.normal(size=(20_000, 4)), axis=1))
     offset = np.log([0.1, 0.2, 0.3, 0.4])
     codes = labels_from(softmax(claimed / temperature + offset, axis=1), rng)
-    assert calibration.fit_temperature(claimed, codes, offset) == pytest.approx(temperature, rel=0.05)
+    found = TemperatureCalibrator().fit(claimed, codes, offset)
+    assert 1 / found.weight == pytest.approx(temperature, rel=0.05)
 
 
-def test_cap_limits_the_odds_of_the_first_and_keeps_the_ratios_of_the_others():
-    log_p = np.log(np.array([[1 - 3e-9, 2e-9, 1e-9], [0.5, 0.3, 0.2]]))
-    capped = np.exp(calibration.cap_certainty(log_p, n_cells=50))
-    odds = capped[:, 0] / (1 - capped[:, 0])
-    expected = 1 / (np.array([3e-9, 0.5]) / np.array([1 - 3e-9, 0.5]) + 1 / 100)
-    np.testing.assert_allclose(odds, expected, rtol=1e-6)
-    np.testing.assert_allclose(capped[:, 1] / capped[:, 2], [2.0, 1.5])
-    np.testing.assert_allclose(capped.sum(axis=1), 1)
+def test_vector_scaling_is_recovered_from_labels_drawn_by_it(rng):
+    weight, bias = np.array([0.5, 1.0, 1.5]), np.array([1.0, 0.0, -1.0])
+    claimed = log_softmax(2 * rng.normal(size=(40_000, 3)), axis=1)
+    truth = softmax(claimed * weight + bias, axis=1)
+    found = VectorCalibrator().fit(claimed, labels_from(truth, rng), np.zeros(3))
+    np.testing.assert_allclose(np.exp(found(claimed, np.zeros(3))), truth, atol=0.02)
 
 
-def test_centred_rows_sum_to_zero_and_give_the_probabilities_back(rng):
-    p = softmax(rng.normal(size=(7, 5)), axis=1)
-    centred = calibration.centre(np.log(p))
-    np.testing.assert_allclose(centred.sum(axis=1), 0, atol=1e-12)
-    np.testing.assert_allclose(calibration.probabilities(centred), p)
+def test_vector_scaling_of_few_cells_stays_near_the_temperature(rng):
+    claimed = log_softmax(rng.normal(size=(12, 6)), axis=1)
+    codes = np.arange(12) % 6
+    found = VectorCalibrator(ridge=1e6).fit(claimed, codes, np.zeros(6))
+    np.testing.assert_allclose(found.weight, TemperatureCalibrator().fit(claimed, codes, np.zeros(6)).weight, rtol=1e-3)
 
 
-def test_a_probability_of_zero_stays_finite():
-    assert np.isfinite(calibration.log_probabilities(np.array([[1.0, 0.0]]))).all()
+def test_isotonic_repairs_a_curve_that_no_temperature_can(rng):
+    """Independent: the true probability is a known monotone function of the claimed one."""
+    claimed = rng.uniform(0.02, 0.98, size=20_000)
+    truth = claimed**3
+    log_p = np.log(np.column_stack([1 - claimed, claimed]))
+    codes = (rng.random(20_000) < truth).astype(int)
+    found = np.exp(IsotonicCalibrator().fit(log_p, codes, np.zeros(2))(log_p, np.zeros(2)))[:, 1]
+    by_temperature = np.exp(TemperatureCalibrator().fit(log_p, codes, np.zeros(2))(log_p, np.zeros(2)))[:, 1]
+    assert np.abs(found - truth).mean() < 0.02
+    assert np.abs(by_temperature - truth).mean() > 0.1
 
 
-def test_log_loss_by_hand():
-    assert calibration.log_loss(np.log(np.array([[0.5, 0.5], [0.25, 0.75]])), np.array([0, 1])) == pytest.approx(
-        (np.log(2) + np.log(4 / 3)) / 2
-    )
+@pytest.mark.parametrize("name", CALIBRATORS)
+def test_every_calibration_returns_normalised_finite_probabilities(rng, name):
+    claimed = log_softmax(6 * rng.normal(size=(60, 3)), axis=1)
+    codes = rng.integers(3, size=60)
+    calibrated = CALIBRATORS[name]().fit(claimed, codes, np.zeros(3))(claimed, np.zeros(3))
+    assert np.isfinite(calibrated).all()
+    np.testing.assert_allclose(np.exp(calibrated).sum(axis=1), 1)
+    if name != "none":
+        assert log_loss(calibrated, codes) < log_loss(claimed, codes)
+
+
+@pytest.mark.parametrize("calibrator", [TemperatureCalibrator(), VectorCalibrator()], ids=["temperature", "vector"])
+def test_a_classifier_that_is_always_right_does_not_become_infinitely_certain(calibrator):
+    """With n cells and a margin that is the same for all, odds end where half a cell of n votes for the others."""
+    codes = np.arange(300) % 3
+    claimed = log_softmax(np.eye(3)[codes], axis=1)
+    calibrated = calibrator.fit(claimed, codes, np.zeros(3))(claimed, np.zeros(3))
+    own = np.exp(calibrated[np.arange(300), codes])
+    odds = own / (1 - own)
+    np.testing.assert_allclose(odds, (300 + 0.5 / 3) / (0.5 * 2 / 3), rtol=0.01)

@@ -18,14 +18,14 @@ def test_logistic_restores_observed_frequencies_whatever_the_balance(rng, balanc
     """Independent: Gaussian classes have linear log-odds in closed form, with the frequencies in the intercept."""
     features, codes, truth = gaussian_classes(rng, [12_000, 2_000, 500])
     fitted = LogisticClassifier(C=1e3, balance=balance).fit(features, codes, 3)
-    found = fitted.log_probabilities(features) + fitted.offset
+    found = fitted.log_likelihood(features) + fitted.log_prior
     found -= np.logaddexp.reduce(found, axis=1, keepdims=True)
     assert np.abs(found - truth)[:, :2].mean() < 0.12
 
 
 def test_a_treatment_that_training_lacks_gets_the_lowest_probability(rng):
     features, codes, _ = gaussian_classes(rng, [50, 50])
-    found = LogisticClassifier().fit(features, codes, 3).log_probabilities(features)
+    found = LogisticClassifier().fit(features, codes, 3).log_likelihood(features)
     assert found.shape == (100, 3)
     assert (found[:, 2] < found[:, :2].min(axis=1)).all()
     assert np.isfinite(found).all()
@@ -34,6 +34,7 @@ def test_a_treatment_that_training_lacks_gets_the_lowest_probability(rng):
 def test_an_estimator_is_cloned_never_fitted(rng):
     estimator = DummyClassifier(strategy="prior")
     features, codes, _ = gaussian_classes(rng, [30, 10])
-    found = EstimatorClassifier(estimator).fit(features, codes, 2).log_probabilities(features)
-    np.testing.assert_allclose(np.exp(found[0]), [0.75, 0.25])
+    fitted = EstimatorClassifier(estimator).fit(features, codes, 2)
+    np.testing.assert_allclose(np.exp(fitted.log_prior), [0.75, 0.25])
+    np.testing.assert_allclose(fitted.log_likelihood(features), 0, atol=1e-9)  # the prior tells nothing
     assert not hasattr(estimator, "classes_")

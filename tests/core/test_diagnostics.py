@@ -6,8 +6,8 @@ from psalm.core import diagnostics
 
 def test_auc_by_hand():
     """Independent: fraction of ordered pairs, counted. Treatment 0: scores .9 .4 against .6 .1."""
-    log_odds = np.array([[0.9, -0.9], [0.4, -0.4], [0.6, -0.6], [0.1, -0.1]])
-    np.testing.assert_allclose(diagnostics.one_vs_rest_auc(log_odds, np.array([0, 0, 1, 1])), [0.75, 0.75])
+    p = np.array([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.1, 0.9]])
+    np.testing.assert_allclose(diagnostics.one_vs_rest_auc(p, np.array([0, 0, 1, 1])), [0.75, 0.75])
 
 
 def test_overlap_is_zero_when_certain_and_one_when_nothing_is_known():

@@ -4,17 +4,9 @@ from scipy import sparse
 from sklearn.neighbors import KNeighborsClassifier
 
 from psalm import datasets
+from psalm.core.calibration import NoCalibrator
 from psalm.core.classifier import EstimatorClassifier, LogisticClassifier
-from psalm.core.propensity import CrossFit, deal_folds
-
-
-def test_folds_deal_each_treatment_evenly_and_leave_unlabelled_cells_out(rng):
-    codes = np.repeat([0, 1, 2, -1], [23, 10, 1, 5])
-    folds = deal_folds(codes, 5, rng)
-    for code in (0, 1, 2):
-        sizes = np.bincount(folds[codes == code], minlength=5)
-        assert sizes.max() - sizes.min() <= 1
-    assert (folds[codes == -1] == -1).all()
+from psalm.core.propensity import CrossFit
 
 
 def test_no_cell_is_scored_by_a_model_that_has_seen_it(read_only, rng):
@@ -49,7 +41,7 @@ def test_calibration_repairs_an_overconfident_classifier(rng):
     def loss(scores):
         return -(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))[rows, codes].mean()
 
-    assert (found.temperature > 1).all()
+    assert all(calibration.weight < 1 for calibration in found.calibrations)
     assert loss(found.log_odds) < loss(found.uncalibrated)
 
 
@@ -74,3 +66,41 @@ def test_jobs_do_not_change_scores(read_only):
         CrossFit(LogisticClassifier())(features, codes, 3, np.random.default_rng(3), n_jobs=n) for n in (1, 2)
     )
     np.testing.assert_array_equal(serial.log_odds, parallel.log_odds)
+
+
+def test_groups_are_scored_by_models_that_have_not_seen_them(rng):
+    """Independent: features tell the donor and nothing else, so whoever knows the donor knows its treatments' mix."""
+    groups = np.repeat(np.arange(6), 60)
+    mix = np.array([0.9, 0.1, 0.9, 0.1, 0.9, 0.1])
+    codes = (rng.random(360) < mix[groups]).astype(int)
+    features = np.eye(6)[groups] + 0.01 * rng.normal(size=(360, 6))
+    split, whole = (
+        CrossFit(LogisticClassifier(C=1.0), n_folds=3)(features, codes, 2, np.random.default_rng(0), groups=g)
+        for g in (None, groups)
+    )
+
+    def accuracy(found):
+        return (found.log_odds.argmax(axis=1) == codes).mean()
+
+    assert accuracy(split) > 0.85
+    assert accuracy(whole) < 0.7
+
+
+def test_calibration_of_a_cell_has_not_seen_its_label(rng):
+    """Independent: a label that is changed may not change the calibration that its own fold gets."""
+    features, codes = rng.normal(size=(60, 3)), np.repeat([0, 1], 30)
+    seen = []
+
+    class Spy(NoCalibrator):
+        def fit(self, log_p, codes, offset):
+            seen.append(len(codes))
+            return super().fit(log_p, codes, offset)
+
+    CrossFit(LogisticClassifier(), n_folds=3, n_repeats=1, calibrator=Spy())(features, codes, 2, rng)
+    assert seen == [40, 40, 40, 60]  # per fold: all others; for new cells: all
+
+
+def test_the_ensemble_scores_new_cells_like_unlabelled_ones(rng):
+    features, codes = rng.normal(size=(90, 3)), np.repeat([0, 1, -1], 30)
+    found = CrossFit(LogisticClassifier())(features, codes, 2, rng)
+    np.testing.assert_allclose(found.ensemble.log_odds(features[60:]), found.log_odds[60:])

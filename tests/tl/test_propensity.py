@@ -149,3 +149,69 @@ def test_numeric_labels_are_read_as_text(scored):
 def test_mapping_with_an_unknown_modality(scored):
     with pytest.raises(KeyError, match=r"`use_rep` names 'aa', which are not modalities. Found: 'a', 'b'"):
         psalm.tl.propensity(scored, use_rep={"aa": "X"}, progress=False)
+
+
+@pytest.mark.parametrize("calibration", ["temperature", "vector", "isotonic", "none"])
+def test_calibrations(scored, calibration):
+    psalm.tl.propensity(scored, calibration=calibration, n_repeats=2, progress=False)
+    stored = scored.uns["propensity"]
+    assert np.isfinite(scored["a"].obsm["propensity"]).all()
+    assert stored["params"]["calibration"] == calibration
+    assert stored["calibration"]["temperature"].notna().all() == (calibration in ("temperature", "none"))
+    if calibration in ("temperature", "vector"):  # isotonic curves of 60 cells a treatment are rough
+        assert (stored["calibration"]["log_loss_after"] < stored["calibration"]["log_loss_before"]).all()
+
+
+def test_different_frequencies_do_not_push_the_modalities_apart():
+    """Independent: control cells have one distribution in both, whatever was left out of another treatment."""
+    mdata = psalm.datasets.simulated(n_cells=4000, n_treatments=3, n_private=0, n_features=(12, 12))
+    rare = mdata["b"].obs_names[mdata["b"].obs["perturbation"] == "t1"][250:]
+    mdata = mdata[~mdata.obs_names.isin(rare)].copy()
+    psalm.pp.treatment(mdata, "perturbation")
+    gaps = {}
+    for prior in ("shared", "own"):
+        psalm.tl.propensity(mdata, prior=prior, n_repeats=1, progress=False)
+        means = {
+            m: mdata[m].obsm["propensity"][mdata[m].obs["perturbation"] == "control"].mean(axis=0) for m in ("a", "b")
+        }
+        gaps[prior] = means["a"][1] - means["b"][1]
+    assert gaps["own"] > 0.7
+    assert abs(gaps["shared"]) < gaps["own"] / 4
+    table = mdata.uns["propensity"]["table"]
+    assert table.groupby("modality")["frequency"].sum().to_numpy() == pytest.approx(1)
+
+
+def test_classifier_by_modality(scored):
+    psalm.tl.propensity(scored, classifier={"b": "mlp"}, n_repeats=1, n_folds=2, progress=False)
+    assert scored.uns["propensity"]["params"]["classifier"] == ["a: logistic", "b: mlp"]
+    assert (scored.uns["propensity"]["table"]["auc"] > 0.6).all()
+    with pytest.raises(KeyError, match="`classifier` names 'c', which are not modalities"):
+        psalm.tl.propensity(scored, classifier={"c": "mlp"}, progress=False)
+
+
+def test_groups(scored, rng):
+    for name in ("a", "b"):
+        scored[name].obs["donor"] = rng.choice(["d1", "d2", "d3", "d4"], size=240)
+    psalm.tl.propensity(scored, groups="donor", n_folds=4, n_repeats=1, progress=False)
+    assert scored.uns["propensity"]["params"]["groups"] == "donor"
+
+
+@pytest.mark.parametrize(
+    ("donors", "options", "error", "message"),
+    [
+        pytest.param(None, {}, KeyError, "`groups='donor'` is not in", id="no column"),
+        pytest.param(["d1", "d2"], {}, ValueError, "2 groups in 'a' for 5 folds", id="too few groups"),
+        pytest.param(
+            "treatment", {"n_folds": 2}, ValueError, "4 treatments that occur in one group only", id="confounded"
+        ),
+        pytest.param(["d1", "d2", None], {"n_folds": 2}, ValueError, "have no value in obs", id="missing group"),
+    ],
+)
+def test_groups_that_cannot_work(scored, donors, options, error, message):
+    for name in ("a", "b"):
+        if donors == "treatment":
+            scored[name].obs["donor"] = scored[name].obs["treatment"].astype(str)
+        elif donors:
+            scored[name].obs["donor"] = [donors[i % len(donors)] for i in range(240)]
+    with pytest.raises(error, match=message):
+        psalm.tl.propensity(scored, groups="donor", progress=False, **options)

@@ -1,102 +1,176 @@
-"""From a classifier's probabilities to calibrated, centred log-odds.
+"""Calibration of a classifier's log-probabilities on cells it has not seen: a choice is an object, one formula each.
 
-Three steps, each one formula, on rows of log-probabilities over the treatments:
-
-1. temperature: ``log softmax(l / T + o)``, with the scalar T fitted by maximum likelihood and the offset o restoring
-   the treatment frequencies when the classifier was trained on re-weighted cells (Guo et al., ICML 2017);
-2. certainty cap: the odds of the most probable treatment against the rest are not trusted beyond ``2n``, what
-   n cells can support under Jeffreys' prior; the ranking of all other treatments is untouched;
-3. centring: ``log p − mean_t log p`` (Aitchison's centred log-ratio), so that rows sum to zero.
+``fit`` takes out-of-fold log-likelihoods l (n_cells, n_treatments), the treatment of each cell, and the logarithm o of
+the treatment frequencies, (n_treatments,) or one row per cell. The result maps l and o to calibrated, normalised
+log-probabilities. Only the likelihood is calibrated: frequencies are known, and come back as they are.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp
+from scipy.special import log_softmax, softmax
+
+from psalm.core.log_odds import PSEUDO_COUNT, log_probabilities
 
 if TYPE_CHECKING:
     from psalm.core._types import FloatArray, IntArray
 
-LOWEST_PROBABILITY = float(np.finfo(np.float32).eps)
-"""Probabilities below the resolution of float32 are raised to it, so that a classifier's zero stays finite."""
-
 TEMPERATURE_RANGE = (0.02, 50.0)
 
 
-def log_probabilities(probabilities: FloatArray) -> FloatArray:
-    """Logarithm of probabilities, floored at :data:`LOWEST_PROBABILITY`.
+def smoothed_labels(codes: IntArray, n_treatments: int) -> FloatArray:
+    """One-hot labels in which half a cell's worth of mass is spread over all treatments by their frequency.
+
+    Where a classifier is right in every cell, plain likelihood would make it infinitely certain (Platt, 1999).
+    Half a cell is Jeffreys' pseudo-count, the same as in :func:`psalm.core.log_odds.cap_certainty`.
 
     Parameters
     ----------
-    probabilities
-        (n_cells, n_treatments), rows sum to one.
-    """
-    return np.asarray(np.log(np.maximum(probabilities, LOWEST_PROBABILITY)), dtype=np.float64)
-
-
-def fit_temperature(log_p: FloatArray, codes: IntArray, offset: FloatArray) -> float:
-    """Temperature T that maximises the likelihood of the labels under ``softmax(log_p / T + offset)``.
-
-    Parameters
-    ----------
-    log_p
-        (n_cells, n_treatments) out-of-fold log-probabilities.
     codes
-        (n_cells,) the treatment of each cell.
-    offset
-        Added to the log-odds after division by T; broadcast against ``log_p``.
+        (n_cells,) treatment of each cell.
+    n_treatments
+        Number of columns.
     """
-    from scipy.optimize import minimize_scalar
-
-    def negative_log_likelihood(log_temperature: float) -> float:
-        return log_loss(apply_temperature(log_p, np.exp(log_temperature), offset), codes)
-
-    found = minimize_scalar(negative_log_likelihood, bounds=np.log(TEMPERATURE_RANGE), method="bounded")
-    return float(np.exp(found.x))
+    labels = np.eye(n_treatments)[codes]
+    return np.asarray((len(codes) * labels + PSEUDO_COUNT * labels.mean(axis=0)) / (len(codes) + PSEUDO_COUNT))
 
 
-def apply_temperature(log_p: FloatArray, temperature: float, offset: FloatArray) -> FloatArray:
-    """``log softmax(log_p / T + offset)``, row by row."""
-    return np.asarray(log_softmax(log_p / temperature + offset, axis=1))
+class Calibration(Protocol):
+    """A fitted calibration."""
+
+    def __call__(self, log_l: FloatArray, log_prior: FloatArray) -> FloatArray:
+        """Calibrated log-probabilities (n_rows, n_treatments)."""
+        ...
 
 
-def cap_certainty(log_p: FloatArray, n_cells: int) -> FloatArray:
-    """Limit the odds of each row's most probable treatment against all others to ``2 n_cells``, smoothly.
+class Calibrator(Protocol):
+    """A way to calibrate."""
 
-    With odds r the result has odds ``1 / (1/r + 1/(2n))``. A linear classifier extrapolates: it claims odds of a
-    million to one from a thousand cells, and two modalities claim them differently. The conditional probabilities of
-    the other treatments given that it is not the first are kept.
+    def fit(self, log_l: FloatArray, codes: IntArray, log_prior: FloatArray) -> Calibration:
+        """Learn from out-of-fold cells."""
+        ...
+
+
+@dataclass(frozen=True)
+class VectorCalibration:
+    """``log softmax(w_t l_t + b_t + o_t)``; a temperature T is the case w = 1/T, b = 0."""
+
+    weight: FloatArray  # (n_treatments,) or ()
+    bias: FloatArray
+
+    def __call__(self, log_l: FloatArray, log_prior: FloatArray) -> FloatArray:
+        """Calibrated log-probabilities (n_rows, n_treatments)."""
+        return np.asarray(log_softmax(log_l * self.weight + self.bias + log_prior, axis=1))
+
+
+def as_claimed() -> VectorCalibration:
+    """No change besides the log_prior: what the classifier claims."""
+    return VectorCalibration(np.array(1.0), np.array(0.0))
+
+
+@dataclass(frozen=True)
+class NoCalibrator:
+    """Take the classifier at its word."""
+
+    def fit(self, log_l: FloatArray, codes: IntArray, log_prior: FloatArray) -> VectorCalibration:
+        """Learn nothing."""
+        return as_claimed()
+
+
+@dataclass(frozen=True)
+class TemperatureCalibrator:
+    """One temperature by maximum likelihood of smoothed labels: ``log softmax(l / T + o)`` (Guo et al., ICML 2017)."""
+
+    def fit(self, log_l: FloatArray, codes: IntArray, log_prior: FloatArray) -> VectorCalibration:
+        """Find T."""
+        from scipy.optimize import minimize_scalar
+
+        def calibration(log_temperature: float) -> VectorCalibration:
+            return VectorCalibration(np.exp(-log_temperature), np.array(0.0))
+
+        labels = smoothed_labels(codes, log_l.shape[1])
+
+        def negative_log_likelihood(log_temperature: float) -> float:
+            return -float((labels * calibration(log_temperature)(log_l, log_prior)).sum(axis=1).mean())
+
+        found = minimize_scalar(negative_log_likelihood, bounds=np.log(TEMPERATURE_RANGE), method="bounded")
+        return calibration(float(found.x))
+
+
+@dataclass(frozen=True)
+class VectorCalibrator:
+    """A weight and a bias per treatment: ``log softmax(w_t l_t + b_t + o_t)`` (vector scaling, Guo et al.).
 
     Parameters
     ----------
-    log_p
-        (n_rows, n_treatments) normalised log-probabilities.
-    n_cells
-        How many labelled cells the calibration saw.
+    ridge
+        Strength of the pull towards one weight for all and no bias, in cells; small treatments move little.
     """
-    rows = np.arange(len(log_p))
-    best = log_p.argmax(axis=1)
-    others = log_p.copy()
-    others[rows, best] = -np.inf
-    rest = logsumexp(others, axis=1)
-    log_odds = -np.logaddexp(rest - log_p[rows, best], -np.log(2.0 * n_cells))
-    capped = others - (rest + np.logaddexp(0.0, log_odds))[:, None]
-    capped[rows, best] = -np.logaddexp(0.0, -log_odds)
-    return np.asarray(capped)
+
+    ridge: float = 1.0
+
+    def fit(self, log_l: FloatArray, codes: IntArray, log_prior: FloatArray) -> VectorCalibration:
+        """Find w and b by maximum penalised likelihood, starting from the best temperature."""
+        from scipy.optimize import minimize
+
+        n_treatments = log_l.shape[1]
+        start = TemperatureCalibrator().fit(log_l, codes, log_prior).weight
+        labels = smoothed_labels(codes, n_treatments)
+
+        def objective(flat: FloatArray) -> tuple[float, FloatArray]:
+            weight, bias = flat.reshape(2, n_treatments)
+            calibrated = VectorCalibration(weight, bias)(log_l, log_prior)
+            residual = np.exp(calibrated) - labels
+            pull = np.stack([weight - start, bias]) * self.ridge
+            value = -(labels * calibrated).sum() + (pull**2).sum() / (2 * self.ridge)
+            return value, (np.stack([(residual * log_l).sum(axis=0), residual.sum(axis=0)]) + pull).ravel()
+
+        first = np.concatenate([np.full(n_treatments, start), np.zeros(n_treatments)])
+        found = minimize(objective, first, jac=True, method="L-BFGS-B")
+        weight, bias = found.x.reshape(2, n_treatments)
+        return VectorCalibration(weight, bias)
 
 
-def centre(log_p: FloatArray) -> FloatArray:
-    """Centred log-odds: each row minus its mean, so that rows sum to zero."""
-    return np.asarray(log_p - log_p.mean(axis=1, keepdims=True))
+@dataclass(frozen=True)
+class IsotonicCalibration:
+    """One monotone curve per treatment, then normalised."""
+
+    curves: tuple[Any, ...]
+
+    def __call__(self, log_l: FloatArray, log_prior: FloatArray) -> FloatArray:
+        """Calibrated log-probabilities (n_rows, n_treatments)."""
+        claimed = softmax(log_l + log_prior, axis=1)
+        mapped = np.column_stack([curve.predict(column) for curve, column in zip(self.curves, claimed.T, strict=True)])
+        return np.asarray(log_softmax(log_probabilities(mapped), axis=1))
 
 
-def probabilities(log_odds: FloatArray) -> FloatArray:
-    """Probabilities of centred log-odds: the inverse of :func:`centre` after a logarithm."""
-    return np.asarray(np.exp(log_softmax(np.asarray(log_odds, dtype=np.float64), axis=1)))
+@dataclass(frozen=True)
+class IsotonicCalibrator:
+    """Isotonic regression of "is it this treatment" on its probability, one against the rest (scikit-learn).
+
+    Flexible, but it makes steps: cells on one step get the same probability, which matching within a treatment cannot
+    tell apart. Observed frequencies are kept within ``[1/(2n), 1 − 1/(2n)]``.
+    """
+
+    def fit(self, log_l: FloatArray, codes: IntArray, log_prior: FloatArray) -> IsotonicCalibration:
+        """Fit the curves."""
+        from sklearn.isotonic import IsotonicRegression
+
+        claimed, least = softmax(log_l + log_prior, axis=1), 0.5 / len(codes)
+        return IsotonicCalibration(
+            tuple(
+                IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip").fit(column, codes == t)
+                for t, column in enumerate(claimed.T)
+            )
+        )
 
 
-def log_loss(log_p: FloatArray, codes: IntArray) -> float:
-    """Mean negative log-likelihood in nats per cell."""
-    return float(-log_p[np.arange(len(codes)), codes].mean())
+CALIBRATORS: dict[str, type[TemperatureCalibrator | VectorCalibrator | IsotonicCalibrator | NoCalibrator]] = {
+    "temperature": TemperatureCalibrator,
+    "vector": VectorCalibrator,
+    "isotonic": IsotonicCalibrator,
+    "none": NoCalibrator,
+}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from psalm.core.calibration import log_probabilities
+from psalm.core.log_odds import log_probabilities
 
 if TYPE_CHECKING:
     from psalm.core._types import FloatArray, IntArray, Matrix
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 class LogisticClassifier:
     """Standardised features, multinomial logistic regression with a firm ridge, softly balanced treatments.
 
-    A cell of treatment t weighs ``π_t^-balance`` in training, π_t being the share of t among the training cells;
-    the log-odds get ``balance · log π_t`` back (see :func:`psalm.core.calibration.fit_temperature`), so that
-    probabilities refer to the observed frequencies.
+    A cell of treatment t weighs ``π_t^-balance`` in training, π_t being the share of t among the training cells.
 
     Parameters
     ----------
@@ -46,7 +44,7 @@ class LogisticClassifier:
 
         shares = np.bincount(codes, minlength=n_treatments) / len(codes)
         if (shares > 0).sum() == 1:
-            return FittedClassifier(OneTreatment(codes[:1]), np.zeros(n_treatments), n_treatments)
+            return FittedClassifier(OneTreatment(codes[:1]), log_shares(codes, n_treatments))
         weights = np.power(shares, -self.balance, where=shares > 0, out=np.zeros_like(shares))
         weights /= (weights * shares).sum()
         model = make_pipeline(
@@ -54,8 +52,7 @@ class LogisticClassifier:
             LogisticRegression(C=self.C, max_iter=self.max_iter),
         )
         model.fit(features, codes, logisticregression__sample_weight=weights[codes])
-        offset = self.balance * np.log(shares, where=shares > 0, out=np.zeros_like(shares))
-        return FittedClassifier(model, offset, n_treatments)
+        return FittedClassifier(model, log_shares(codes, n_treatments), 1 - self.balance)
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class EstimatorClassifier:
             model = OneTreatment(codes[:1])
         else:
             model.fit(features, codes)
-        return FittedClassifier(model, np.zeros(n_treatments), n_treatments)
+        return FittedClassifier(model, log_shares(codes, n_treatments))
 
 
 @dataclass(frozen=True)
@@ -95,21 +92,60 @@ class OneTreatment:
         return np.ones((features.shape[0], 1))
 
 
-Classifier = LogisticClassifier | EstimatorClassifier
+class Classifier(Protocol):
+    """A way to learn the treatment from features."""
 
-CLASSIFIERS = {"logistic": LogisticClassifier}
+    def fit(self, features: Matrix, codes: IntArray, n_treatments: int, seed: int = 0) -> FittedClassifier:
+        """Fit on (n_cells, n_features) and (n_cells,)."""
+        ...
+
+
+def by_name(name: str) -> Classifier:
+    """The classifier behind a name of :data:`CLASSIFIERS`."""
+    if name == "mlp":
+        from psalm.core.mlp import PerceptronClassifier
+
+        return PerceptronClassifier()
+    return LogisticClassifier()
+
+
+CLASSIFIERS = ("logistic", "mlp")
+
+
+def log_shares(codes: IntArray, n_treatments: int) -> FloatArray:
+    """Logarithm of each treatment's share (n_treatments,); 0 for a treatment without cells, which has no prior."""
+    shares = np.bincount(codes, minlength=n_treatments) / len(codes)
+    return np.log(shares, where=shares > 0, out=np.zeros_like(shares))
 
 
 @dataclass(frozen=True)
 class FittedClassifier:
-    """A fitted model and what must be added to its log-odds to restore the observed treatment frequencies."""
+    """A fitted model, and the treatment frequencies that it was trained on.
+
+    Parameters
+    ----------
+    model
+        Has ``classes_`` and ``predict_proba``.
+    log_prior
+        (n_treatments,) logarithm of the shares among the training cells.
+    prior_power
+        The model's probabilities refer to frequencies ``π_t^prior_power``: 1 unless cells were re-weighted.
+    """
 
     model: Any
-    offset: FloatArray  # (n_treatments,)
-    n_treatments: int
+    log_prior: FloatArray
+    prior_power: float = 1.0
 
-    def log_probabilities(self, features: Matrix) -> FloatArray:
-        """(n_cells, n_treatments); a treatment that the model never saw gets the lowest probability there is."""
+    @property
+    def n_treatments(self) -> int:
+        """Number of treatments."""
+        return len(self.log_prior)
+
+    def log_likelihood(self, features: Matrix) -> FloatArray:
+        """(n_cells, n_treatments) ``log p(t | x) − log π_t`` up to a constant per cell.
+
+        A treatment that the model never saw gets the lowest probability there is.
+        """
         found = np.zeros((features.shape[0], self.n_treatments))
         found[:, np.asarray(self.model.classes_, dtype=int)] = self.model.predict_proba(features)
-        return log_probabilities(found)
+        return log_probabilities(found) - self.prior_power * self.log_prior

@@ -47,6 +47,9 @@ def propensity(
     >>> figure = psalm.pl.propensity(mdata, return_fig=True)
     """
     stored = _access.run(_access.container(mdata), propensity_key, "tl.propensity", "propensity_key")
+    if "calibration" not in stored:
+        msg = f"The scores {propensity_key!r} come from `tl.score`, which has no report. Plot those of `tl.propensity`."
+        raise ValueError(msg)
     n_treatments = len(stored["treatments"])
     figure, axes = new_axes(2, 10.0, height_for(n_treatments, least=4.2))
     for position, name in enumerate(stored["calibration"]["modality"]):

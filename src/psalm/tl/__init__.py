@@ -5,5 +5,6 @@ from psalm.tl._evaluate import evaluate
 from psalm.tl._match import match
 from psalm.tl._predict import predict
 from psalm.tl._propensity import propensity
+from psalm.tl._score import score
 
-__all__ = ["embed", "evaluate", "match", "predict", "propensity"]
+__all__ = ["embed", "evaluate", "match", "predict", "propensity", "score"]

@@ -11,8 +11,8 @@ import pandas as pd
 
 from psalm import _access, _checks, _keys, _matches
 from psalm._progress import bar
-from psalm.core.calibration import probabilities
 from psalm.core.cost import COSTS
+from psalm.core.log_odds import probabilities
 from psalm.core.matching import match_within
 from psalm.core.neighbors import SharedNeighborMatcher
 from psalm.core.sinkhorn import EntropicPlan, SinkhornMatcher

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _checks, _keys
+from psalm import _access, _checks, _ensembles, _keys
 from psalm._progress import bar
 from psalm.core import diagnostics
-from psalm.core.calibration import log_loss, probabilities
-from psalm.core.classifier import CLASSIFIERS, EstimatorClassifier
+from psalm.core.calibration import CALIBRATORS
+from psalm.core.classifier import CLASSIFIERS, EstimatorClassifier, by_name
+from psalm.core.log_odds import centre, probabilities
 from psalm.core.propensity import CrossFit, as_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path
 
+    from anndata import AnnData
     from mudata import MuData
 
-    from psalm.core._types import IntArray
+    from psalm.core._types import FloatArray, IntArray
     from psalm.core.classifier import Classifier
     from psalm.core.propensity import Propensity
 
 
 STEP = "tl.propensity"
+PRIORS = ("shared", "own")
 
 
 def propensity(
@@ -34,11 +38,15 @@ def propensity(
     treatment: str = _keys.TREATMENT,
     use_rep: str | Mapping[str, str] | None = None,
     classifier: Any = "logistic",
+    calibration: str = "temperature",
+    prior: str = "shared",
+    groups: str | None = None,
     n_folds: int = 5,
     n_repeats: int = 5,
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
     progress: bool = True,
+    save: str | Path | None = None,
     key_added: str = _keys.PROPENSITY,
 ) -> None:
     """Score each cell by its calibrated, out-of-fold log-odds of every treatment, in each modality alone.
@@ -59,7 +67,18 @@ def propensity(
         By default ``obsm["X_psalm"]`` where :func:`psalm.pp.represent` wrote it, else ``X``.
     classifier
         "logistic" (standardised features, multinomial logistic regression with a firm ridge and softly balanced
-        treatments), or any scikit-learn classifier with ``predict_proba``, pipelines included.
+        treatments), "mlp" (a torch network with one hidden layer, trained in minibatches, on a GPU where there is one),
+        any scikit-learn classifier with ``predict_proba``, pipelines included, or a mapping from modality to these.
+    calibration
+        "temperature" (one number), "vector" (a weight and a bias per treatment), "isotonic" (a monotone curve per
+        treatment; its steps hide differences between cells) or "none". Learnt, for each fold, from the other folds.
+    prior
+        "shared": log-odds refer to the mean of the modalities' treatment frequencies, so that a treatment that is
+        frequent in one modality and rare in the other does not push their scores apart.
+        "own": each modality's own frequencies. A classifier of yours that balances classes is taken as it is.
+    groups
+        Column in ``obs`` of each modality with the donor or plate; folds never split a group, so that a cell is scored
+        by models that have not seen its donor. Every treatment must occur in two groups.
     n_folds
         Parts into which the cells of each treatment are split. More folds train on more cells and take longer.
         A treatment with fewer cells than folds is left out of no training set unless it has a single cell, which is
@@ -72,6 +91,8 @@ def propensity(
         Folds trained at a time, as in joblib. The scores do not depend on it.
     progress
         Show a bar for what takes longer than a second.
+    save
+        File to write the ensemble of models to, for :func:`psalm.tl.score` on new cells.
     key_added
         Name of the slots that are written.
 
@@ -80,7 +101,8 @@ def propensity(
     None. Writes, in each modality, ``obsm[key_added]`` (n_cells, n_treatments) float32, centred log-odds in nats, for
     every cell, with a treatment or without (those are scored by all models); ``obs[key_added + "_own"]``, the
     calibrated probability of the cell's own treatment. Writes ``mdata.uns[key_added]`` with ``treatments`` (column
-    order), ``params``, ``table`` (per modality and treatment: cells, out-of-fold AUC, overlap), ``calibration`` (per
+    order), ``params``, ``table`` (per modality and treatment: cells, frequency, out-of-fold AUC, overlap),
+    ``calibration`` (per
     modality: temperature, log loss and calibration error before and after) and ``reliability`` (curves).
 
     Raises
@@ -90,7 +112,8 @@ def propensity(
     TypeError
         The classifier has no ``predict_proba``.
     ValueError
-        NaN or infinity in features, fewer than two treatments, unknown classifier.
+        NaN or infinity in features, fewer than two treatments, an unknown name, or groups that leave a treatment
+        without cells to train on.
 
     References
     ----------
@@ -110,37 +133,101 @@ def propensity(
     _access.claim(mdata, key_added, STEP)
     _checks.whole_number("n_folds", n_folds, least=2)
     _checks.whole_number("n_repeats", n_repeats, least=1)
-    cross_fit = CrossFit(_classifier(classifier), n_folds, n_repeats)
+    _checks.one_of("calibration", calibration, CALIBRATORS)
+    _checks.one_of("prior", prior, PRIORS)
+    cross_fits = {
+        name: CrossFit(_classifier(choice), n_folds, n_repeats, CALIBRATORS[calibration]())
+        for name, choice in _by_modality(mdata, classifier).items()
+    }
     codes, treatments = _codes(mdata, treatment, n_folds)
+    grouped = {name: _groups(mdata, name, groups, codes[name], treatments, n_folds) for name in mdata.mod}
     inputs = {name: _access.features(mdata, name, use_rep) for name in mdata.mod}
     streams = dict(zip(mdata.mod, np.random.default_rng(rng).spawn(len(mdata.mod)), strict=True))
 
     found: dict[str, Propensity] = {}
     for name, features in inputs.items():
         with bar(n_folds * n_repeats, f"propensity of {name}", unit="model", show=progress) as progress_bar:
-            found[name] = cross_fit(
+            found[name] = cross_fits[name](
                 as_rows(features.values),
                 codes[name],
                 len(treatments),
                 streams[name],
+                groups=grouped[name],
                 n_jobs=n_jobs,
                 tick=progress_bar.update,
             )
     params = {
         "step": STEP,
         "treatment": treatment,
-        "classifier": str(classifier),
+        "classifier": [f"{name}: {choice}" for name, choice in _by_modality(mdata, classifier).items()],
+        "calibration": calibration,
+        "prior": prior,
+        "groups": groups or "",
         "n_folds": n_folds,
         "n_repeats": n_repeats,
         "use_rep": [f"{name}: {features.said}" for name, features in inputs.items()],
     }
-    _write(mdata, key_added, found, codes, treatments, params)
+    shifts = _shifts(codes, len(treatments), prior)
+    if save is not None:
+        parts = {
+            name: _ensembles.Part(scored.ensemble, inputs[name].key, list(inputs[name].names.astype(str)), shifts[name])
+            for name, scored in found.items()
+        }
+        trained = {name: mdata.mod[name].obs_names[code >= 0] for name, code in codes.items()}
+        _ensembles.write(save, _ensembles.Stored(treatment, list(treatments), parts, trained))
+    result = {"treatments": treatments.to_numpy(dtype=object), "params": params}
+    _write(mdata, _keys.PropensityKeys(key_added), found, codes, shifts, result)
+
+
+def _by_modality(mdata: MuData, classifier: Any) -> dict[str, Any]:
+    """The choice of classifier for each modality; "logistic" for modalities that a mapping leaves out."""
+    if not isinstance(classifier, Mapping):
+        return dict.fromkeys(mdata.mod, classifier)
+    _access.by_modality(mdata, classifier, "classifier")
+    return {name: classifier.get(name, "logistic") for name in mdata.mod}
+
+
+def _groups(
+    mdata: MuData, name: str, groups: str | None, codes: IntArray, treatments: pd.Index, n_folds: int
+) -> IntArray | None:
+    """Group of each cell as a number; groups must let every treatment be learnt without any one of them."""
+    if groups is None:
+        return None
+    obs = mdata.mod[name].obs
+    if groups not in obs:
+        msg = f"`groups={groups!r}` is not in `mdata[{name!r}].obs`. Found: {_checks.listed(obs)}. Pass one of these."
+        raise KeyError(msg)
+    numbers, _found = pd.factorize(obs[groups])
+    labelled = codes >= 0
+    if (numbers[labelled] < 0).any():
+        n_missing = int((numbers[labelled] < 0).sum())
+        msg = f"{n_missing} cells of `mdata[{name!r}]` have no value in obs[{groups!r}]. Give each cell a group."
+        raise ValueError(msg)
+    pairs = pd.DataFrame({"group": numbers[labelled], "treatment": codes[labelled]}).drop_duplicates()
+    per_treatment = pairs["treatment"].value_counts()
+    single = treatments[np.sort(per_treatment.index[per_treatment == 1])]
+    if len(single) or pairs["group"].nunique() < n_folds:
+        msg = (
+            f"`groups={groups!r}` has {pairs['group'].nunique()} groups in {name!r} for {n_folds} folds, and "
+            f"{len(single)} treatments that occur in one group only: {_checks.listed(single)}. Such a treatment cannot "
+            "be told from its group. Pass `n_folds=` up to the number of groups, or leave these treatments out."
+        )
+        raise ValueError(msg)
+    return np.asarray(numbers)
+
+
+def _shifts(codes: Mapping[str, IntArray], n_treatments: int, prior: str) -> dict[str, FloatArray]:
+    """What each modality's log-odds must be moved by to refer to the prior: ``log p(t) − log p_m(t)``."""
+    counts = {name: np.bincount(code[code >= 0], minlength=n_treatments) for name, code in codes.items()}
+    shares = {name: count / count.sum() for name, count in counts.items()}
+    shared = np.mean(list(shares.values()), axis=0)
+    return {name: np.log(shared if prior == "shared" else share) - np.log(share) for name, share in shares.items()}
 
 
 def _classifier(classifier: Any) -> Classifier:
     if isinstance(classifier, str):
         _checks.one_of("classifier", classifier, CLASSIFIERS)
-        return CLASSIFIERS[classifier]()
+        return by_name(classifier)
     if not (hasattr(classifier, "predict_proba") and hasattr(classifier, "fit")):
         msg = (
             f"`classifier` is {type(classifier).__name__}, which has no `fit` and `predict_proba`. "
@@ -183,25 +270,19 @@ def _codes(mdata: MuData, treatment: str, n_folds: int) -> tuple[dict[str, IntAr
 
 def _write(
     mdata: MuData,
-    key_added: str,
+    keys: _keys.PropensityKeys,
     found: Mapping[str, Propensity],
     codes: Mapping[str, IntArray],
-    treatments: pd.Index,
-    params: dict[str, Any],
+    shifts: Mapping[str, FloatArray],
+    result: dict[str, Any],
 ) -> None:
-    keys = _keys.PropensityKeys(key_added)
-    reports = [_report(name, scored, codes[name], treatments) for name, scored in found.items()]
+    treatments = result["treatments"]
+    reports = [diagnostics.report(name, scored, codes[name], treatments) for name, scored in found.items()]
     table, calibration, curves = (pd.concat(parts, ignore_index=True) for parts in zip(*reports, strict=True))
     for name, scored in found.items():
-        code, adata = codes[name], mdata.mod[name]
-        own = np.full(len(code), np.nan)
-        labelled = np.flatnonzero(code >= 0)
-        own[labelled] = probabilities(scored.log_odds[labelled])[np.arange(len(labelled)), code[labelled]]
-        adata.obsm[keys.scores] = scored.log_odds.astype(np.float32)
-        adata.obs[keys.own] = own
+        write_scores(mdata.mod[name], keys, centre(scored.log_odds + shifts[name]), codes[name])
     mdata.uns[keys.uns] = {
-        "treatments": treatments.to_numpy(dtype=object),
-        "params": params,
+        **result,
         "table": table,
         "calibration": calibration,
         "reliability": curves,
@@ -209,27 +290,10 @@ def _write(
     }
 
 
-def _report(
-    name: str, scored: Propensity, code: IntArray, treatments: pd.Index
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Per treatment, per modality, and reliability curves, on the labelled cells."""
-    labelled = code >= 0
-    code = code[labelled]
-    after = probabilities(scored.log_odds[labelled])
-    before = probabilities(scored.uncalibrated[labelled])
-    curves = {"before": diagnostics.reliability(before, code), "after": diagnostics.reliability(after, code)}
-    table = pd.DataFrame({"modality": name, "treatment": treatments.to_numpy(dtype=object)})
-    table["n_cells"] = np.bincount(code, minlength=len(treatments))
-    table["auc"] = diagnostics.one_vs_rest_auc(scored.log_odds[labelled], code)
-    table["overlap"] = diagnostics.overlap(after, code)
-    calibration = pd.DataFrame({"modality": [name], "temperature": scored.temperature.mean()})
-    for when, p in (("before", before), ("after", after)):
-        calibration[f"log_loss_{when}"] = log_loss(np.log(p), code)
-        calibration[f"calibration_error_{when}"] = diagnostics.calibration_error(curves[when])
-    reliability = pd.concat(
-        [
-            pd.DataFrame(curve, columns=["predicted", "observed", "n_cells"]).assign(when=when)
-            for when, curve in curves.items()
-        ]
-    ).assign(modality=name)
-    return table, calibration, reliability
+def write_scores(adata: AnnData, keys: _keys.PropensityKeys, log_odds: FloatArray, codes: IntArray) -> None:
+    """Write the scores of one modality, and the probability of each cell's own treatment."""
+    own = np.full(len(codes), np.nan)
+    labelled = np.flatnonzero(codes >= 0)
+    own[labelled] = probabilities(log_odds[labelled])[np.arange(len(labelled)), codes[labelled]]
+    adata.obsm[keys.scores] = log_odds.astype(np.float32)
+    adata.obs[keys.own] = own

@@ -1,0 +1,81 @@
+"""Probabilities of treatments as centred log-odds, and what a finite number of cells lets one claim."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import log_softmax, logsumexp
+
+if TYPE_CHECKING:
+    from psalm.core._types import FloatArray, IntArray
+
+PSEUDO_COUNT = 0.5
+"""Jeffreys' prior: what n cells cannot rule out is worth half a cell."""
+
+LOWEST_PROBABILITY = float(np.finfo(np.float32).eps)
+"""Probabilities below the resolution of float32 are raised to it, so that a classifier's zero stays finite."""
+
+
+def log_probabilities(probabilities: FloatArray) -> FloatArray:
+    """Logarithm of probabilities, floored at :data:`LOWEST_PROBABILITY`.
+
+    Parameters
+    ----------
+    probabilities
+        (n_cells, n_treatments), rows sum to one.
+    """
+    return np.asarray(np.log(np.maximum(probabilities, LOWEST_PROBABILITY)), dtype=np.float64)
+
+
+def cap_certainty(log_p: FloatArray, n_cells: int) -> FloatArray:
+    """Limit the odds of each row's most probable treatment against all others to ``2 n_cells``, smoothly.
+
+    With odds r the result has odds ``1 / (1/r + 1/(2n))``. A linear classifier extrapolates: it claims odds of a
+    million to one from a thousand cells, and two modalities claim them differently. The conditional probabilities of
+    the other treatments given that it is not the first are kept.
+
+    Parameters
+    ----------
+    log_p
+        (n_rows, n_treatments) normalised log-probabilities.
+    n_cells
+        How many labelled cells the calibration saw; 2n is what they can support under Jeffreys' prior.
+    """
+    rows = np.arange(len(log_p))
+    best = log_p.argmax(axis=1)
+    others = log_p.copy()
+    others[rows, best] = -np.inf
+    rest = logsumexp(others, axis=1)
+    log_odds = -np.logaddexp(rest - log_p[rows, best], -np.log(n_cells / PSEUDO_COUNT))
+    capped = others - (rest + np.logaddexp(0.0, log_odds))[:, None]
+    capped[rows, best] = -np.logaddexp(0.0, -log_odds)
+    return np.asarray(capped)
+
+
+def centre(log_p: FloatArray) -> FloatArray:
+    """Centred log-odds (Aitchison's centred log-ratio): each row minus its mean, so that rows sum to zero."""
+    return np.asarray(log_p - log_p.mean(axis=1, keepdims=True))
+
+
+def probabilities(log_odds: FloatArray) -> FloatArray:
+    """Probabilities of centred log-odds: the inverse of :func:`centre` after a logarithm."""
+    return np.asarray(np.exp(log_softmax(np.asarray(log_odds, dtype=np.float64), axis=1)))
+
+
+def change_prior(log_odds: FloatArray, before: FloatArray, after: FloatArray) -> FloatArray:
+    """Centred log-odds under other treatment frequencies: ``centre(s_t + log after_t − log before_t)``.
+
+    Parameters
+    ----------
+    log_odds
+        (n_cells, n_treatments) centred log-odds, under the frequencies ``before``.
+    before, after
+        (n_treatments,) frequencies above zero.
+    """
+    return centre(log_odds + np.log(after) - np.log(before))
+
+
+def log_loss(log_p: FloatArray, codes: IntArray) -> float:
+    """Mean negative log-likelihood in nats per cell."""
+    return float(-log_p[np.arange(len(codes)), codes].mean())
