@@ -29,7 +29,9 @@ def test_default_aligns_real_cells(tmp_path, capsys):
 
 def test_simulated(tmp_path, capsys):
     assert main(["--dataset", "simulated", "--out", str(tmp_path)]) == 0
-    assert "latent_error" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "latent error: 1 = uniform" in printed
+    assert "NaN" not in printed
 
 
 @pytest.mark.parametrize("name", ["scgem", "snareseq"])
@@ -74,16 +76,19 @@ def test_bad_arguments(arguments, message, capsys):
     [
         pytest.param({"--treatment": "drug"}, "`key='drug'` is neither in", id="column"),
         pytest.param({"--target": "c"}, "`target='c'` is not a modality. Found: 'a', 'b'", id="modality"),
-        pytest.param({"--input": __file__}, "", id="not an h5mu file"),
+        pytest.param({"--input": __file__}, "is not an .h5mu file", id="not an h5mu file"),
+        pytest.param({"--source-kind": "rna"}, "needs counts", id="kind"),
+        pytest.param({"--out": __file__}, "File exists", id="out is a file"),
     ],
 )
 def test_a_file_that_does_not_fit_is_one_line(raw, tmp_path, capsys, change, message):
     raw.write_h5mu(tmp_path / "mine.h5mu")
     options = {"--input": str(tmp_path / "mine.h5mu"), "--treatment": "perturbation", "--source": "a", "--target": "b"}
+    options |= {"--out": str(tmp_path / "out")}
     with pytest.raises(SystemExit):
         main([word for option in (options | change).items() for word in option])
     printed = capsys.readouterr().err
-    assert printed.splitlines()[-1].startswith("psalm: error: ")
+    assert "psalm: error: " in printed.splitlines()[-1]
     assert message in printed
 
 

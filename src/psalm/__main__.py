@@ -7,6 +7,7 @@ import sys
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{side}-kind", choices=KINDS, help="with --input: what it holds (default: by its values)"
         )
+    parser.add_argument("--version", action="version", version=f"psalm {version('psalm')}")
     parser.add_argument("--out", type=Path, default=Path("psalm-demo"), metavar="FOLDER", help="default: psalm-demo")
     return parser
 
@@ -94,6 +96,8 @@ def _task(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Tas
         parser.error("--input needs --treatment COLUMN, --source M and --target M")
     if not arguments.input.exists():
         parser.error(f"{arguments.input} does not exist")
+    if arguments.input.suffix != ".h5mu":
+        parser.error(f"{arguments.input} is not an .h5mu file: put the modalities into a MuData, and write that")
     return _read(arguments)
 
 
@@ -140,11 +144,10 @@ def _share_treatments(task: Task) -> str:
 def _align(task: Task, column: str) -> None:
     import psalm
 
-    for modality, kind in task.kinds.items():
-        psalm.pp.represent(task.mdata, modality, kind=kind)
     psalm.tl.propensity(task.mdata, treatment=column)
     psalm.tl.match(task.mdata, source=task.source, target=task.target)
     psalm.tl.embed(task.mdata)
+    psalm.tl.predict(task.mdata, source=task.source, target=task.target)
 
 
 def _free_name(task: Task) -> str:
@@ -171,7 +174,6 @@ def _write(task: Task, folder: Path) -> list[Path]:
     from psalm._containers import no_pull
 
     mpl.use("agg")
-    folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "aligned.h5mu"]
     with no_pull():  # writing must not repeat the columns of the modalities
         task.mdata.write_h5mu(written[0])
@@ -181,6 +183,17 @@ def _write(task: Task, folder: Path) -> list[Path]:
         figure.savefig(written[-1], dpi=150)
         plt.close(figure)
     return written
+
+
+def _explain(evaluation: pd.DataFrame) -> list[str]:
+    """What the columns that hold numbers mean."""
+    meanings = {
+        "foscttm": "FOSCTTM: 0.5 = chance, 0 = perfect",
+        "r2": "r2: 0 = treatment mean",
+        "lift": "lift: 1 = uniform",
+        "latent_error": "latent error: 1 = uniform, 0 = perfect",
+    }
+    return [text for name, text in meanings.items() if name in evaluation and evaluation[name].notna().any()]
 
 
 def _print(title: str, table: pd.DataFrame) -> None:
@@ -211,7 +224,10 @@ def _main(argv: Sequence[str] | None) -> int:
 
     try:
         task = _task(arguments, parser)
+        arguments.out.mkdir(parents=True, exist_ok=True)
         column = _share_treatments(task)
+        for modality, kind in task.kinds.items():
+            psalm.pp.represent(task.mdata, modality, kind=kind)
     except (KeyError, OSError, TypeError, ValueError) as error:  # what the user gave does not fit: say so, and stop
         parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
     print(f"psalm {psalm.__version__}: {task.source} → {task.target}, treatments from {task.treatment!r}")
@@ -223,7 +239,8 @@ def _main(argv: Sequence[str] | None) -> int:
     if evaluation is None:
         print("\nNo cell is known in both modalities, so the match cannot be scored against a truth.")
     else:
-        _print("Against the known truth (FOSCTTM: 0.5 = chance; r2: 0 = treatment mean; lift: 1 = uniform)", evaluation)
+        _print(f"Against the known truth ({'; '.join(_explain(evaluation))})", evaluation.dropna(axis=1, how="all"))
+    print(f"\nPredicted: {task.target} of every {task.source} cell, in obsm['{task.target}_predicted'].")
     print("\nWritten:")
     for path in _write(task, arguments.out):
         print(f"  {path}")

@@ -72,12 +72,15 @@ class Features:
         Name of each feature.
     key, said
         What to ask for to get them again, e.g. "X_psalm", and where that is, e.g. ``"obsm['X_psalm']"``.
+    space
+        Fingerprint of the space that :func:`psalm.pp.represent` fitted; "" for features as they are.
     """
 
     values: Matrix
     names: pd.Index
     key: str
     said: str
+    space: str
 
     def dense(self) -> FloatArray:
         """The values as a dense float64 array."""
@@ -113,7 +116,7 @@ def features_of(adata: AnnData, name: str, key: str | None) -> Features:
     if key == "X":
         values, said, names = adata.X, "X", adata.var_names
     elif key in adata.obsm:
-        values, said, names = adata.obsm[key], f"obsm[{key!r}]", _component_names(adata.obsm[key], name)
+        values, said, names = adata.obsm[key], f"obsm[{key!r}]", _component_names(adata, key, name)
     elif key in adata.layers:
         values, said, names = adata.layers[key], f"layers[{key!r}]", adata.var_names
     else:
@@ -129,7 +132,25 @@ def features_of(adata: AnnData, name: str, key: str | None) -> Features:
     where = f"`mdata[{name!r}].{said}`"
     array = numeric(values, where)
     _checks.finite(array, where)
-    return Features(array, names, key, said)
+    space = str(_space(adata, key).get("fingerprint", "")) if key in adata.obsm else ""
+    return Features(array, names, key, said, space)
+
+
+def same_space(found: Features, names: list[str], space: str, name: str) -> None:
+    """Require the features, and the space, that a model was trained on."""
+    if found.space != space:
+        msg = (
+            f"The features of {name!r} in {found.said} are coordinates in another space than those of training: a "
+            "representation fitted on other cells. Represent new cells by "
+            f"`pp.represent(new, {name!r}, kind=..., reference=mdata)`, with the container of training."
+        )
+        raise ValueError(msg)
+    if list(found.names.astype(str)) != names:
+        msg = (
+            f"The model takes {len(names)} features of {name!r}: {_checks.listed(names, 3)}, and these cells have "
+            f"{len(found.names)}: {_checks.listed(found.names, 3)}. Pass the same features in the same order."
+        )
+        raise ValueError(msg)
 
 
 def numeric(values: Any, where: str) -> Matrix:
@@ -152,9 +173,20 @@ def numeric(values: Any, where: str) -> Matrix:
     return array
 
 
-def _component_names(values: Any, name: str) -> pd.Index:
+def _space(adata: AnnData, key: str) -> Mapping[str, Any]:
+    """What :func:`psalm.pp.represent` wrote of its space, where this key is its representation."""
+    space = adata.uns.get(key) if key == _keys.REPRESENTATION else None
+    return space if isinstance(space, Mapping) and len(space["columns"]) == adata.obsm[key].shape[1] else {}
+
+
+def _component_names(adata: AnnData, key: str, name: str) -> pd.Index:
+    values, space = adata.obsm[key], _space(adata, key)
     if isinstance(values, pd.DataFrame):
         return values.columns.astype(str)
+    if "loadings" in space:
+        return pd.Index([f"{name}_{column}" for column in space["columns"]])
+    if space:
+        return pd.Index(space["columns"])
     return pd.Index([f"{name}_{position}" for position in range(values.shape[1])])
 
 

@@ -22,6 +22,7 @@ class Part:
     ensemble: Ensemble
     use_rep: str
     feature_names: list[str]
+    space: str
     shift: FloatArray
 
 

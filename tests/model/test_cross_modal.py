@@ -100,7 +100,7 @@ def test_errors_say_what_to_do(matched, tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         CrossModal.load(tmp_path / "nowhere")
     wrong = matched["a"][:, ::-1].copy()
-    with pytest.raises(ValueError, match=r"trained on 12 features .* Pass cells with the same features"):
+    with pytest.raises(ValueError, match=r"The model takes 12 features of .* Pass the same features"):
         trained(matched).predict(wrong)
 
 
@@ -119,3 +119,14 @@ def test_training_that_diverges_is_an_error_and_leaves_the_model_as_it_was(match
     with pytest.raises(ArithmeticError, match=r"Training diverged in epoch .* Lower `learning_rate`"):
         model.train(max_epochs=5, learning_rate=1e30, progress=False)
     assert not model.is_trained
+
+
+def test_cells_represented_in_another_space_are_refused(matched):
+    psalm.pp.represent(matched, "a", kind="features")
+    model = trained(matched)
+    alone = stack({"a": matched["a"][:50].copy(), "b": matched["b"].copy()})
+    psalm.pp.represent(alone, "a", kind="features")
+    with pytest.raises(ValueError, match="coordinates in another space than those of training"):
+        model.predict(alone)
+    psalm.pp.represent(alone, "a", kind="features", reference=matched)
+    np.testing.assert_allclose(model.predict(alone), model.predict().iloc[:50], rtol=1e-3, atol=1e-4)

@@ -70,7 +70,7 @@ def test_few_and_many_treatments(n_treatments):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("warnings.warn", lambda *_, **__: None)  # small treatments are announced
         psalm.tl.propensity(mdata, n_repeats=1, progress=False)
-    psalm.tl.match(mdata, source="a", target="b", progress=False)
+        psalm.tl.match(mdata, source="a", target="b", progress=False)
     psalm.tl.embed(mdata)
     for name in ("propensity", "match", "embedding"):
         figure = getattr(psalm.pl, name)(mdata, return_fig=True)

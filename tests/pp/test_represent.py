@@ -132,3 +132,24 @@ def test_a_generator_is_a_seed_too(counts):
     mdata = container(counts)
     psalm.pp.represent(mdata, "m", kind="rna", n_comps=3, rng=np.random.default_rng(3))
     assert mdata["m"].obsm["X_psalm"].shape == (40, 3)
+
+
+@pytest.mark.parametrize(("kind", "width"), [("rna", 2100), ("protein", 12), ("features", 12), ("features", 80)])
+@pytest.mark.parametrize("as_matrix", [np.asarray, sparse.csr_matrix], ids=["dense", "sparse"])
+def test_cells_placed_in_the_space_of_a_reference_are_where_they_were(rng, kind, width, as_matrix):
+    """Independent: the same cells, represented with all others and placed alone afterwards."""
+    values = rng.poisson(np.exp(rng.normal(size=(50, 4)) @ rng.normal(size=(4, width)) / 3 + 1)).astype(np.float32)
+    whole = container(as_matrix(values))
+    psalm.pp.represent(whole, "m", kind=kind, n_comps=20)
+    part = container(as_matrix(values[:9]))
+    psalm.pp.represent(part, "m", kind=kind, reference=whole)
+    np.testing.assert_allclose(part["m"].obsm["X_psalm"], whole["m"].obsm["X_psalm"][:9], atol=2e-3)
+
+
+def test_a_reference_that_does_not_fit(rng):
+    whole, narrow = container(rng.normal(size=(20, 6))), container(rng.normal(size=(5, 4)))
+    with pytest.raises(ValueError, match="`reference` has no representation of 'm'"):
+        psalm.pp.represent(narrow, "m", kind="features", reference=whole)
+    psalm.pp.represent(whole, "m", kind="features")
+    with pytest.raises(ValueError, match="`reference` has 6 features of 'm' and these cells have 4"):
+        psalm.pp.represent(narrow, "m", kind="features", reference=whole)

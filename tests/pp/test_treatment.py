@@ -174,3 +174,11 @@ def test_cells_added_without_update_are_refused():
 def test_key_added_must_be_writable(key):
     with pytest.raises(ValueError, match="must be a non-empty string without '/'"):
         psalm.pp.treatment(container(rna="AABB", img="AABB"), "drug", min_cells=2, key_added=key)
+
+
+def test_labels_that_differ_by_blanks_or_case_are_pointed_out():
+    mdata = container(
+        rna=["A", "A", "B", "B", "NK cells ", "NK cells "], img=["A", "A", "B", "B", "nk-cells", "nk-cells"]
+    )
+    with pytest.warns(UserWarning, match="spelled alike, so perhaps the same: 'NK cells ', 'nk-cells'"):
+        psalm.pp.treatment(mdata, "drug", min_cells=2)

@@ -71,7 +71,8 @@ def test_a_collapsed_coupling_scores_one_half(paired):
     for name in ("a", "b"):
         paired[name].obsm["propensity"][:] = 0
         paired[name].obs["propensity_own"] = 1 / 3
-    psalm.tl.match(paired, source="a", target="b", progress=False)
+    with pytest.warns(UserWarning, match="In 3 treatments scores decide almost nothing"):
+        psalm.tl.match(paired, source="a", target="b", progress=False)
     last = psalm.tl.evaluate(paired).iloc[-1]
     assert last["foscttm"] == pytest.approx(0.5)
     assert last["lift"] == pytest.approx(1)

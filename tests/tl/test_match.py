@@ -99,7 +99,8 @@ def test_a_matcher_of_the_users(scored):
             n, m = len(source_scores), len(target_scores)
             return Match(SparsePlan(sparse.csr_matrix(np.full((n, m), 1 / (n * m)))), np.nan, 0, 0.0, converged=True)
 
-    psalm.tl.match(scored, source="a", target="b", method=Uniform(), progress=False)
+    with pytest.warns(UserWarning, match="In 4 treatments scores decide almost nothing"):
+        psalm.tl.match(scored, source="a", target="b", method=Uniform(), progress=False)
     assert scored.uns["match"]["params"]["method"] == "Uniform"
     assert psalm.tl.evaluate(scored, latent="latent")["latent_error"].iloc[-1] == pytest.approx(1)
 

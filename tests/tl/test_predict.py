@@ -48,3 +48,12 @@ def test_awkward_feature_names_can_be_saved(matched, tmp_path, ending):
     assert list(model.predict().columns[:3]) == names[:3]
     adata = matched["a"]
     adata.write_h5ad(tmp_path / "a.h5ad") if ending == "h5mu" else adata.write_zarr(tmp_path / "a.zarr")
+
+
+def test_columns_are_the_features_where_the_representation_has_them(matched):
+    psalm.pp.represent(matched, "b", kind="features")
+    psalm.tl.predict(matched, source="a", target="b", max_epochs=1, progress=False)
+    assert list(matched["a"].obsm["b_predicted"].columns) == list(matched["b"].var_names)
+    psalm.pp.represent(matched, "b", kind="features", n_comps=3)
+    psalm.tl.predict(matched, source="a", target="b", max_epochs=1, progress=False)
+    assert list(matched["a"].obsm["b_predicted"].columns) == ["b_PC1", "b_PC2", "b_PC3"]

@@ -127,7 +127,8 @@ def test_two_treatments_of_which_one_has_a_single_cell(raw):
     psalm.pp.treatment(raw, "perturbation", min_cells=1)
     with pytest.warns(UserWarning, match="'lonely'"):
         psalm.tl.propensity(raw, n_repeats=1, progress=False)
-    psalm.tl.match(raw, source="a", target="b", progress=False)
+    with pytest.warns(UserWarning, match="In 1 treatments scores decide almost nothing.*: 't'"):
+        psalm.tl.match(raw, source="a", target="b", progress=False)
     assert psalm.get.report(raw).loc["lonely", ["n_source", "n_target"]].tolist() == [1, 20]
 
 

@@ -72,7 +72,7 @@ def test_cells_of_training_are_refused(saved):
         pytest.param(
             lambda new, file: psalm.tl.score(new["a"][:, 1:].copy(), file, modality="a"),
             ValueError,
-            "The model takes 12 features of 'a' .* and these cells have 11",
+            "The model takes 12 features of 'a': .* and these cells have 11",
             id="features",
         ),
         pytest.param(

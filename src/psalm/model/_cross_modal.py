@@ -80,6 +80,7 @@ class CrossModal:
             target=target,
             match_key=match_key,
             use_rep=inputs.key,
+            space=inputs.space,
             input_names=list(inputs.names.astype(str)),
             output_names=list(outputs.names.astype(str)),
             n_hidden=n_hidden,
@@ -183,7 +184,7 @@ class CrossModal:
         RuntimeError
             The model is not trained.
         ValueError
-            The features are not those of the training data.
+            The features are not those of the training data, or are coordinates in another space.
         """
         import torch
 
@@ -255,13 +256,7 @@ class CrossModal:
         source = self.setup.source
         adata = _access.modality(mdata, source) if isinstance(mdata, MuData) else mdata
         found = _access.features_of(adata, source, self.setup.use_rep)
-        if list(found.names.astype(str)) != self.setup.input_names:
-            msg = (
-                f"The model was trained on {len(self.setup.input_names)} features of {self.setup.use_rep!r} "
-                f"({_checks.listed(self.setup.input_names, 3)}), but these cells have {len(found.names)} "
-                f"({_checks.listed(found.names, 3)}). Pass cells with the same features in the same order."
-            )
-            raise ValueError(msg)
+        _access.same_space(found, self.setup.input_names, self.setup.space, source)
         return found, adata.obs_names
 
 

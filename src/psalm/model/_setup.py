@@ -21,6 +21,7 @@ class Setup:
     target: str
     match_key: str
     use_rep: str
+    space: str
     input_names: list[str]
     output_names: list[str]
     n_hidden: int

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mudata import MuData
 
-QUALITATIVE, MANY = "tab10", "turbo"
+QUALITATIVE, MANY = ("tab10", "tab20"), "turbo"
 MANY_TREATMENTS = 40
 """Above this number of treatments, names no longer fit beside the bars."""
 
@@ -36,9 +36,9 @@ def colours(mdata: MuData, key: str, names: Sequence[str]) -> dict[str, object]:
     stored = mdata.uns.get(f"{key}_colors")
     if stored is not None and len(stored) >= len(names):
         return dict(zip(names, stored, strict=False))
-    few = mpl.colormaps[QUALITATIVE]
-    if len(names) <= few.N:
-        return {name: few(position) for position, name in enumerate(names)}
+    for palette in QUALITATIVE:
+        if len(names) <= mpl.colormaps[palette].N:
+            return {name: mpl.colormaps[palette](position) for position, name in enumerate(names)}
     return {name: mpl.colormaps[MANY](position / (len(names) - 1)) for position, name in enumerate(names)}
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from psalm.core._types import FloatArray, IntArray
 
 LEGEND_ROWS = 20
+NO_TREATMENT = "0.85"
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
@@ -32,8 +33,9 @@ def embedding(
 ) -> object:
     """Source cells (left) and target cells (right) in the space of scores, coloured by treatment, best matches joined.
 
-    Both clouds are drawn in the same coordinates, the target's moved to the right. If the modalities agree, the clouds
-    have the same shape and lines run level.
+    Both clouds are drawn in the same coordinates, the target's moved to the right. Where the modalities agree, the
+    clouds have the same shape. A line is as dark as its match is decided: a cell whose mass is spread evenly over its
+    treatment has no visible line. Level lines alone prove nothing, since cells are matched by these very scores.
 
     Parameters
     ----------
@@ -83,7 +85,9 @@ def embedding(
     for cloud, label in zip(points, labels, strict=True):
         _draw_cloud(ax, cloud, label.astype(object), palette)
     _annotate(ax, names, points, two=mdata.mod[names[0]].obsm[basis].shape[1] > 1)
-    _legend(ax, {name: colour for name, colour in palette.items() if name in present})
+    shown = {name: colour for name, colour in palette.items() if name in present}
+    unmatched = any(label.isna().any() for label in labels)
+    _legend(ax, shown | ({"no treatment": NO_TREATMENT} if unmatched else {}))
     return finish(ax.figure, ax, show=show, own=own, return_fig=return_fig)
 
 
@@ -97,8 +101,8 @@ def _points(mdata: MuData, name: str, basis: str) -> FloatArray:
     values = np.asarray(adata.obsm[basis], dtype=float)
     if values.shape[1] > 1:
         return values[:, :2]
-    # one component, as with two treatments: cells are spread vertically by position, which means nothing
-    return np.column_stack([values, np.arange(len(values)) * GOLDEN_RATIO % 1])
+    # one component, as with two treatments: it runs upwards, and cells are spread sideways, which means nothing
+    return np.column_stack([np.arange(len(values)) * GOLDEN_RATIO % 1, values])
 
 
 def _gap(source: FloatArray, target: FloatArray) -> float:
@@ -107,24 +111,34 @@ def _gap(source: FloatArray, target: FloatArray) -> float:
     return float(source[:, 0].max() - target[:, 0].min() + 0.35 * width)
 
 
-def _links(mdata: MuData, match_key: str, n_links: int) -> tuple[IntArray, IntArray]:
-    """Some source cells and the target cell that each sends most mass to."""
+def _links(mdata: MuData, match_key: str, n_links: int) -> tuple[IntArray, IntArray, FloatArray]:
+    """Some source cells, the target cell that each sends most mass to, and how decided each match is.
+
+    0: spread evenly over the treatment's target cells; 1: all on one.
+    """
     mass = _matches.stored_coupling(mdata, match_key)
     matched = np.flatnonzero(np.diff(mass.indptr))
     source = matched[np.unique(np.linspace(0, len(matched) - 1, min(n_links, len(matched))).astype(int))]
-    return source, np.asarray(mass[source].argmax(axis=1)).ravel()
+    stored = _access.run(mdata, match_key, "tl.match", "match_key")
+    obs = mdata.mod[stored["params"]["source"]].obs.iloc[source]
+    sizes = stored["table"].set_index("treatment")["n_target"]
+    n_target = sizes.loc[obs[stored["params"]["treatment"]].astype(str)].to_numpy()
+    spread = np.exp(obs[_keys.MatchKeys(match_key).entropy].to_numpy()) / np.maximum(n_target, 1)
+    return source, np.asarray(mass[source].argmax(axis=1)).ravel(), np.clip(1 - spread, 0, 1)
 
 
-def _draw_links(ax: Axes, links: tuple[IntArray, IntArray], source: FloatArray, target: FloatArray) -> None:
+def _draw_links(ax: Axes, links: tuple[IntArray, IntArray, FloatArray], source: FloatArray, target: FloatArray) -> None:
     from matplotlib.collections import LineCollection
 
     ends = np.stack([source[links[0]], target[links[1]]], axis=1)  # (n_links, 2 ends, 2 coordinates)
-    ax.add_collection(LineCollection(list(ends), colors="0.55", linewidths=0.4, alpha=0.5, zorder=1))
+    lines = LineCollection(list(ends), colors="0.3", linewidths=0.5, zorder=1)
+    lines.set_alpha(links[2].tolist() or None)
+    ax.add_collection(lines)
 
 
 def _draw_cloud(ax: Axes, points: FloatArray, labels: pd.Series, palette: dict[str, object]) -> None:
     size = float(np.clip(8000 / len(points), 3, 18))
-    colour = [palette.get(str(label), "0.85") for label in labels]
+    colour = [palette.get(str(label), NO_TREATMENT) for label in labels]
     ax.scatter(points[:, 0], points[:, 1], s=size, c=colour, linewidths=0, zorder=2)
 
 
@@ -133,7 +147,9 @@ def _annotate(ax: Axes, names: tuple[str, str], points: list[FloatArray], *, two
     for name, cloud in zip(names, points, strict=True):
         middle = (cloud[:, 0].max() + cloud[:, 0].min()) / 2
         ax.annotate(name, (middle, top), xytext=(0, 10), textcoords="offset points", ha="center", weight="bold")
-    ax.set(xticks=[], yticks=[], xlabel="score PC 1", ylabel="score PC 2" if two else "spread")
+    ax.set(xticks=[], yticks=[])
+    ax.set_xlabel("score PC 1" if two else "spread")
+    ax.set_ylabel("score PC 2" if two else "score PC 1")
     ax.spines[["top", "right"]].set_visible(False)
 
 

@@ -20,7 +20,7 @@ FINE, FLAGGED = "C0", "C3"
 def match(mdata: MuData, *, match_key: str = _keys.MATCH, show: bool | None = None, return_fig: bool = False) -> object:
     """Size, effective number of matches and marginal error of every treatment; red where it did not converge.
 
-    Effective matches close to the number of target cells mean that scores say little within the treatment.
+    Effective matches close to the number of target cells (a bar at 1) mean that scores say little within the treatment.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ def match(mdata: MuData, *, match_key: str = _keys.MATCH, show: bool | None = No
     table, params = stored["table"], stored["params"]
     figure, axes = new_axes(3, 11.0, height_for(len(table), least=2.8))
     _cells(axes[0], table, str(params["source"]), str(params["target"]))
-    _bars(axes[1], table, "effective_matches", "effective matches per source cell")
-    axes[1].plot(table["n_target"], np.arange(len(table)), "|", color="0.4", label="target cells")
+    _bars(axes[1], table, table["effective_matches"] / table["n_target"], "effective matches / target cells")
+    axes[1].axvline(1, color="0.4", linewidth=0.8, linestyle="--", label="uniform: scores decide nothing")
     _marginal_error(axes[2], table, params["settings"].get("tolerance"))
     for ax in axes:
         legend_above(ax)
@@ -71,8 +71,8 @@ def _cells(ax: Axes, table: pd.DataFrame, source: str, target: str) -> None:
     ax.set_ylim(len(table) - 0.5, -0.5)
 
 
-def _bars(ax: Axes, table: pd.DataFrame, column: str, label: str) -> None:
-    ax.barh(np.arange(len(table)), table[column].fillna(0), color=_flags(table), height=0.7)
+def _bars(ax: Axes, table: pd.DataFrame, lengths: pd.Series, label: str) -> None:
+    ax.barh(np.arange(len(table)), lengths.fillna(0), color=_flags(table), height=0.7)
     ax.set_xlabel(label)
     ax.set_yticks([])
     ax.set_ylim(len(table) - 0.5, -0.5)
@@ -82,7 +82,9 @@ def _marginal_error(ax: Axes, table: pd.DataFrame, tolerance: float | None) -> N
     """Points on a logarithmic scale; an error of zero is drawn at the smallest that float64 tells from it."""
     smallest = float(np.finfo(np.float64).eps)
     ax.scatter(table["marginal_error"].clip(lower=smallest), np.arange(len(table)), c=_flags(table), s=22, zorder=2)
-    ax.scatter([], [], c=FLAGGED, s=22, label="not converged")
+    for colour, label, wanted in ((FINE, "converged", True), (FLAGGED, "not converged", False)):
+        if (table["converged"].astype(bool) == wanted).any():
+            ax.scatter([], [], c=colour, s=22, label=label)
     ax.set_xscale("log")
     shown = [error for error in (*table["marginal_error"], tolerance) if error is not None and error > 0]
     if shown:  # at least two decades, so that ticks stay apart

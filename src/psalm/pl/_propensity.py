@@ -56,13 +56,15 @@ def propensity(
         _reliability(axes[0], stored, name, f"C{position}")
         _auc(axes[1], stored["table"], name, f"C{position}", position / len(stored["calibration"]))
     axes[0].axline((0, 0), slope=1, color="0.6", linewidth=0.8, zorder=0)
-    axes[0].set(xlabel="predicted probability of the top treatment", ylabel="how often it is right")
+    axes[0].set(
+        xlabel="predicted probability of the top treatment,\nbefore and after calibration",
+        ylabel="how often it is right",
+    )
     limit = 1.04 * float(stored["reliability"][["predicted", "observed"]].max().max())
     axes[0].set(xlim=(0, limit), ylim=(0, limit))
-    axes[0].set_box_aspect(1)
     _treatment_axis(axes[1], list(stored["treatments"]))
     axes[1].axvline(0.5, color="0.6", linewidth=0.8, zorder=0)
-    axes[1].set(xlabel="out-of-fold AUC of the treatment (0.5 = chance)")
+    axes[1].set(xlabel="out-of-fold AUC (0.5 = chance)")
     for ax in axes:
         legend_above(ax)
     return finish(figure, axes, show=show, own=True, return_fig=return_fig)
@@ -73,7 +75,7 @@ def _reliability(ax: Axes, stored: dict[str, pd.DataFrame], name: str, colour: s
     error = stored["calibration"].set_index("modality").loc[name]
     for when, style in (("before", ":"), ("after", "-")):
         curve = curves[(curves["modality"] == name) & (curves["when"] == when)]
-        label = f"{name}, {when} calibration (error {error[f'calibration_error_{when}']:.3f})"
+        label = f"{name} {when} (error {error[f'calibration_error_{when}']:.3f})"
         ax.plot(curve["predicted"], curve["observed"], style, color=colour, marker="o", markersize=3, label=label)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from anndata import AnnData
@@ -11,10 +11,14 @@ from scipy import sparse
 from psalm import _access, _checks, _keys
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
     from mudata import MuData
 
     from psalm.core._types import FloatArray, Matrix
 
+Space = dict[str, Any]
 KINDS = ("rna", "protein", "features")
 N_TOP_GENES = 2000
 TARGET_SUM = 1e4
@@ -27,6 +31,7 @@ def represent(
     kind: str,
     n_comps: int = 50,
     layer: str | None = None,
+    reference: MuData | None = None,
     rng: int | np.random.Generator | None = 0,
 ) -> None:
     """Represent the cells of one modality by a few dozen numbers on comparable scales.
@@ -46,12 +51,16 @@ def represent(
         Number of principal components; fewer where the modality has fewer cells or features.
     layer
         Layer to read instead of ``X``.
+    reference
+        Container in which this modality was represented before: its genes, scales and components are used, so that new
+        cells get coordinates in the same space, for models and scores that were trained there.
     rng
         Seed or generator of the PCA.
 
     Returns
     -------
-    None. Writes ``mdata[modality].obsm["X_psalm"]`` (n_cells, ≤ max(n_comps, n_proteins)) float32.
+    None. Writes ``mdata[modality].obsm["X_psalm"]`` (n_cells, ≤ max(n_comps, n_proteins)) float32, and what it takes to
+    place other cells in the same space to ``mdata[modality].uns["X_psalm"]``.
 
     Raises
     ------
@@ -59,7 +68,7 @@ def represent(
         Unknown modality or layer.
     ValueError
         Unknown kind, values that are NaN or infinite, negative or fractional values where counts are needed, or no
-        feature that varies.
+        feature that varies; a reference that does not fit.
 
     Examples
     --------
@@ -75,10 +84,15 @@ def represent(
     values = _values(adata, modality, layer)
     if kind in ("rna", "protein"):
         _require_counts(values, kind, f"`mdata[{modality!r}].{_said(layer)}`")
-    _require_variation(values, kind, f"`mdata[{modality!r}].{_said(layer)}`")
-    steps = {"rna": _rna, "protein": _protein, "features": _features}
-    seed = int(np.random.default_rng(rng).integers(2**31))
-    adata.obsm[_keys.REPRESENTATION] = np.asarray(steps[kind](values, n_comps, seed), dtype=np.float32)
+    if reference is None:
+        _require_variation(values, kind, f"`mdata[{modality!r}].{_said(layer)}`")
+        seed = int(np.random.default_rng(rng).integers(2**31))
+        space = FITS[kind](TRANSFORMS[kind](values), adata.var_names, n_comps, seed)
+    else:
+        space = _space_of(_access.modality(_access.container(reference), modality), adata, modality, kind)
+    representation = _project(TRANSFORMS[kind](values), adata.var_names, space)
+    adata.obsm[_keys.REPRESENTATION] = representation.astype(np.float32)
+    adata.uns[_keys.REPRESENTATION] = space
 
 
 def _said(layer: str | None) -> str:
@@ -125,36 +139,110 @@ def _require_variation(values: Matrix, kind: str, where: str) -> None:
         raise ValueError(msg)
 
 
-def _rna(values: Matrix, n_comps: int, rng: int) -> FloatArray:
+def _log_normalised(counts: Matrix) -> Matrix:
+    """Each cell scaled to 10,000 counts, then log1p."""
     import scanpy as sc
 
-    cells = AnnData(values.astype(np.float32))
+    cells = AnnData(counts.astype(np.float32))
     sc.pp.normalize_total(cells, target_sum=TARGET_SUM)
     sc.pp.log1p(cells)
+    normalised: Matrix = cells.X
+    return normalised
+
+
+def _centred_log(counts: Matrix) -> FloatArray:
+    """log1p, then each cell minus its mean over proteins."""
+    logged = np.log1p(counts.toarray() if sparse.issparse(counts) else counts)
+    return np.asarray(logged - logged.mean(axis=1, keepdims=True))
+
+
+def _fit_rna(values: Matrix, names: pd.Index, n_comps: int, rng: int) -> Space:
+    import scanpy as sc
+
+    cells = AnnData(values)
+    cells.var_names = names
     if cells.n_vars > N_TOP_GENES:
         sc.pp.highly_variable_genes(cells, n_top_genes=N_TOP_GENES)
         cells = cells[:, cells.var["highly_variable"]].copy()
     sc.pp.pca(cells, n_comps=min(n_comps, min(cells.shape) - 1), random_state=rng)
-    return np.asarray(cells.obsm["X_pca"])
+    mean = np.asarray(cells.X.mean(axis=0)).ravel()
+    return _space("rna", cells.var_names, mean, np.ones_like(mean), cells.varm["PCs"])
 
 
-def _protein(values: Matrix, n_comps: int, rng: int) -> FloatArray:
-    from sklearn.preprocessing import StandardScaler
-
-    logged = np.log1p(values.toarray() if sparse.issparse(values) else values)
-    return np.asarray(StandardScaler().fit_transform(logged - logged.mean(axis=1, keepdims=True)))
+def _fit_protein(values: Matrix, names: pd.Index, n_comps: int, rng: int) -> Space:
+    return _space("protein", names, *_moments(values))
 
 
-def _features(values: Matrix, n_comps: int, rng: int) -> FloatArray:
+def _fit_features(values: Matrix, names: pd.Index, n_comps: int, rng: int) -> Space:
     from sklearn.decomposition import PCA, TruncatedSVD
+
+    mean, scale = _moments(values)
+    if values.shape[1] <= n_comps:
+        return _space("features", names, mean, scale)
+    n_kept = min(n_comps, min(values.shape) - 1)
+    if sparse.issparse(values):  # not centred, so that it stays sparse
+        svd = TruncatedSVD(n_kept, random_state=rng).fit(values @ sparse.diags(1 / scale))
+        return _space("features", names, np.zeros_like(mean), scale, svd.components_.T)
+    # exact: with a randomised solver the last components, and the scores, change with the seed
+    pca = PCA(n_kept, svd_solver="arpack", random_state=rng).fit((values - mean) / scale)
+    return _space("features", names, mean, scale, pca.components_.T)
+
+
+def _moments(values: Matrix) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation of each feature; a constant feature keeps scale one."""
     from sklearn.preprocessing import StandardScaler
 
-    is_sparse = sparse.issparse(values)
-    scaled = StandardScaler(with_mean=not is_sparse).fit_transform(values)
-    n_kept = min(n_comps, min(values.shape) - 1)
-    if values.shape[1] <= n_comps:
-        return np.asarray(scaled.toarray() if is_sparse else scaled)
-    if is_sparse:
-        return np.asarray(TruncatedSVD(n_kept, random_state=rng).fit_transform(scaled))
-    # exact: with a randomised solver the last components, and the scores, change with the seed
-    return np.asarray(PCA(n_kept, svd_solver="arpack", random_state=rng).fit_transform(scaled))
+    scaler = StandardScaler(with_mean=not sparse.issparse(values)).fit(values)
+    mean = np.zeros(values.shape[1]) if sparse.issparse(values) else scaler.mean_
+    return np.asarray(mean), np.asarray(scaler.scale_)
+
+
+def _space(
+    kind: str, names: pd.Index, mean: FloatArray, scale: FloatArray, loadings: FloatArray | None = None
+) -> Space:
+    """What is needed to place other cells in the same coordinates, in types that files can hold."""
+    features = names.to_numpy(dtype=object)
+    columns = features if loadings is None else np.array([f"PC{i + 1}" for i in range(loadings.shape[1])], dtype=object)
+    arrays = {"mean": np.asarray(mean, np.float64), "scale": np.asarray(scale, np.float64)}
+    if loadings is not None:
+        arrays["loadings"] = np.asarray(loadings, np.float64)
+    digest = _access.fingerprint(*arrays.values(), "\n".join(features).encode())
+    return {"kind": kind, "features": features, "columns": columns, "fingerprint": digest, **arrays}
+
+
+def _project(values: Matrix, names: pd.Index, space: Space) -> FloatArray:
+    """Coordinates (n_cells, n_columns) of transformed values."""
+    chosen = values[:, names.get_indexer(space["features"])] if len(names) != len(space["features"]) else values
+    mean, scale = space["mean"], space["scale"]
+    loadings = space.get("loadings")
+    if loadings is None:
+        dense = chosen.toarray() if sparse.issparse(chosen) else np.asarray(chosen)
+        return np.asarray((dense - mean) / scale)
+    scaled = loadings / scale[:, None]
+    return np.asarray(np.asarray(chosen @ scaled) - mean @ scaled)
+
+
+def _space_of(fitted: AnnData, adata: AnnData, modality: str, kind: str) -> Space:
+    """The space that the reference was represented in, once it fits these cells."""
+    space = fitted.uns.get(_keys.REPRESENTATION)
+    if space is None or space["kind"] != kind:
+        found = "no representation" if space is None else f"one of kind {space['kind']!r}"
+        msg = (
+            f"`reference` has {found} of {modality!r}, and kind {kind!r} was asked for. Run `pp.represent` on it first."
+        )
+        raise ValueError(msg)
+    if not fitted.var_names.equals(adata.var_names):
+        msg = (
+            f"`reference` has {fitted.n_vars} features of {modality!r} and these cells have {adata.n_vars}, "
+            "or the same in another order. Bring them into its order, e.g. `new[:, reference.var_names]`."
+        )
+        raise ValueError(msg)
+    return dict(space)
+
+
+TRANSFORMS: dict[str, Callable[[Matrix], Matrix]] = {
+    "rna": _log_normalised,
+    "protein": _centred_log,
+    "features": lambda values: values,
+}
+FITS = {"rna": _fit_rna, "protein": _fit_protein, "features": _fit_features}

@@ -198,6 +198,9 @@ def _report(
         for status, explanation in ((RARE, f"fewer than {min_cells} cells"), (UNSHARED, "missing in a modality"))
         if (counts["status"] == status).any()
     ]
+    alike = _alike(counts.index[counts["status"] == UNSHARED])
+    if alike:
+        reasons.append("spelled alike, so perhaps the same: " + "; ".join(alike))
     unlabelled = {name: int(column.isna().sum()) for name, column in labels.items() if column.isna().any()}
     if unlabelled:
         reasons.append("no label: " + ", ".join(f"{n} cells in {name}" for name, n in unlabelled.items()))
@@ -209,6 +212,13 @@ def _report(
         + ". Lower `min_cells` or correct the labels to include them."
     )
     warnings.warn(msg, UserWarning, stacklevel=3)
+
+
+def _alike(names: pd.Index) -> list[str]:
+    """Groups of labels that differ only by case, blanks and punctuation."""
+    plain = names.str.casefold().str.replace(r"[\W_]+", "", regex=True)
+    groups = pd.Series(names, index=plain).groupby(level=0).agg(list)
+    return [_checks.listed(group) for group in groups if len(group) > 1]
 
 
 def _with_counts(counts: pd.DataFrame, limit: int = 12) -> list[str]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 STEP = "tl.match"
 METHODS = ("ot", "snn")
+VAGUE, MANY_CELLS = 0.98, 10
+"""A treatment of at least so many cells with effective matches above this share of them is warned of."""
 BYTES_PER_ENTRY = 12  # float64 value and int32 column
 
 
@@ -100,7 +102,7 @@ def match(
     Warns
     -----
     UserWarning
-        Treatments that did not converge or have no cells on one side, by name.
+        Treatments that did not converge, have no cells on one side, or whose match is almost uniform, by name.
 
     References
     ----------
@@ -277,6 +279,13 @@ def _warn(table: pd.DataFrame) -> None:
     if empty.any():
         notes.append(
             f"{int(empty.sum())} treatments have no cells on one side: {_checks.listed(table['treatment'][empty])}"
+        )
+    many = (table[["n_source", "n_target"]] >= MANY_CELLS).all(axis=1)
+    vague = many & (table["effective_matches"] > VAGUE * table["n_target"])
+    if vague.any():
+        notes.append(
+            f"In {int(vague.sum())} treatments scores decide almost nothing, and matched averages are treatment means: "
+            + _checks.listed(table["treatment"][vague])
         )
     if notes:
         warnings.warn(". ".join(notes) + ". See `psalm.get.report(mdata)`.", UserWarning, stacklevel=3)

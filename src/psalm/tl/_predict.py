@@ -59,8 +59,10 @@ def predict(
     Returns
     -------
     The trained model. Writes ``mdata[source].obsm[key_added]``, a DataFrame (n_source, n_features) in the units of the
-    target's features. Its columns are the features' names, "/" replaced by "|" and repeated names numbered, since files
-    allow neither; ``model.predict()`` has the names as they are.
+    target's features: for an ``X_psalm`` of kind "protein" or of few "features", z-scores by feature name; for a wider
+    one, principal components. Name a layer in ``target_rep`` to get its units, such as log-normalised proteins.
+    Columns are feature names, "/" replaced by "|" and repeated names numbered, since files allow neither;
+    ``model.predict()`` has the names as they are.
 
     Raises
     ------

@@ -169,14 +169,16 @@ def propensity(
     }
     shifts = _shifts(codes, len(treatments), prior)
     if save is not None:
-        parts = {
-            name: _ensembles.Part(scored.ensemble, inputs[name].key, list(inputs[name].names.astype(str)), shifts[name])
-            for name, scored in found.items()
-        }
+        parts = {name: _part(scored, inputs[name], shifts[name]) for name, scored in found.items()}
         trained = {name: mdata.mod[name].obs_names[code >= 0] for name, code in codes.items()}
         _ensembles.write(save, _ensembles.Stored(treatment, list(treatments), parts, trained))
     result = {"treatments": treatments.to_numpy(dtype=object), "params": params}
     _write(mdata, _keys.PropensityKeys(key_added), found, codes, shifts, result)
+
+
+def _part(scored: Propensity, inputs: _access.Features, shift: FloatArray) -> _ensembles.Part:
+    """What the file keeps of one modality."""
+    return _ensembles.Part(scored.ensemble, inputs.key, list(inputs.names.astype(str)), inputs.space, shift)
 
 
 def _by_modality(mdata: MuData, classifier: Any) -> dict[str, Any]:

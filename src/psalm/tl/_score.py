@@ -34,7 +34,7 @@ def score(
     ----------
     data
         New cells: a MuData with one or more of the model's modalities, or an AnnData of one of them.
-        Features must be in the space of training: an ``X_psalm`` that was computed on other cells is not.
+        Where models were trained on ``X_psalm``, represent new cells by ``pp.represent(..., reference=)`` first.
     model
         File written by ``tl.propensity(..., save=)``. It is a pickle: only open files that you trust.
     modality
@@ -54,7 +54,8 @@ def score(
     FileNotFoundError
         There is no such file.
     ValueError
-        Cells were trained on (their scores would be in-sample), or features differ from those of training.
+        Cells were trained on (their scores would be in-sample), or features are not those of training or lie in another
+        space.
 
     Examples
     --------
@@ -118,12 +119,5 @@ def _log_odds(adata: AnnData, name: str, stored: _ensembles.Stored) -> FloatArra
         raise ValueError(msg)
     part = stored.parts[name]
     features = _access.features_of(adata, name, part.use_rep)
-    names = list(features.names.astype(str))
-    if names != part.feature_names:
-        msg = (
-            f"The model takes {len(part.feature_names)} features of {name!r}: "
-            f"{_checks.listed(part.feature_names, 3)}, and these cells have {len(names)} ({_checks.listed(names, 3)}). "
-            "Pass the same features in the same order."
-        )
-        raise ValueError(msg)
+    _access.same_space(features, part.feature_names, part.space, name)
     return centre(part.ensemble.log_odds(as_rows(features.values)) + part.shift)
