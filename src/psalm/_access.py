@@ -209,6 +209,35 @@ def treatment_codes(
     return np.asarray(positions[labels.codes.to_numpy()]), treatments
 
 
+def groups(
+    mdata: MuData, name: str, column: str | None, codes: IntArray, treatments: pd.Index, n_folds: int
+) -> IntArray | None:
+    """Group of each cell as a number; groups must let every treatment be learnt without any one of them."""
+    if column is None:
+        return None
+    obs = modality(mdata, name).obs
+    if column not in obs:
+        msg = f"`groups={column!r}` is not in `mdata[{name!r}].obs`. Found: {_checks.listed(obs)}. Pass one of these."
+        raise KeyError(msg)
+    numbers, _found = pd.factorize(obs[column])
+    labelled = codes >= 0
+    if (numbers[labelled] < 0).any():
+        n_missing = int((numbers[labelled] < 0).sum())
+        msg = f"{n_missing} cells of `mdata[{name!r}]` have no value in obs[{column!r}]. Give each cell a group."
+        raise ValueError(msg)
+    pairs = pd.DataFrame({"group": numbers[labelled], "treatment": codes[labelled]}).drop_duplicates()
+    per_treatment = pairs["treatment"].value_counts()
+    single = treatments[np.sort(per_treatment.index[per_treatment == 1])]
+    if len(single) or pairs["group"].nunique() < n_folds:
+        msg = (
+            f"`groups={column!r}` has {pairs['group'].nunique()} groups in {name!r} for {n_folds} folds, and "
+            f"{len(single)} treatments that occur in one group only: {_checks.listed(single)}. Such a treatment cannot "
+            "be told from its group. Pass `n_folds=` up to the number of groups, or leave these treatments out."
+        )
+        raise ValueError(msg)
+    return np.asarray(numbers)
+
+
 def fingerprint(*arrays: Any) -> str:
     """Short digest of arrays, to tell whether a later step still fits an earlier one."""
     digest = hashlib.sha256()

@@ -5,7 +5,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from psalm import datasets
 from psalm.core.calibration import NoCalibrator
-from psalm.core.classifier import EstimatorClassifier, LogisticClassifier
+from psalm.core.estimator import EstimatorClassifier
+from psalm.core.logistic import LogisticClassifier
 from psalm.core.propensity import CrossFit
 
 

@@ -13,8 +13,9 @@ from psalm import _access, _checks, _ensembles, _keys
 from psalm._progress import bar
 from psalm.core import diagnostics
 from psalm.core.calibration import CALIBRATORS
-from psalm.core.classifier import CLASSIFIERS, EstimatorClassifier, by_name
+from psalm.core.estimator import EstimatorClassifier
 from psalm.core.log_odds import centre, probabilities
+from psalm.core.logistic import LogisticClassifier
 from psalm.core.propensity import CrossFit, as_rows
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 
 STEP = "tl.propensity"
+CLASSIFIERS = ("logistic", "mlp")
 PRIORS = ("shared", "own")
 
 
@@ -101,7 +103,8 @@ def propensity(
     None. Writes, in each modality, ``obsm[key_added]`` (n_cells, n_treatments) float32, centred log-odds in nats, for
     every cell, with a treatment or without (those are scored by all models); ``obs[key_added + "_own"]``, the
     calibrated probability of the cell's own treatment. Writes ``mdata.uns[key_added]`` with ``treatments`` (column
-    order), ``params``, ``table`` (per modality and treatment: cells, frequency, out-of-fold AUC, overlap),
+    order), ``params``, ``table`` (per modality and treatment: cells, frequency, out-of-fold AUC, and overlap: the share
+    of the treatment's variance that cells leave open, 0 where it is told with certainty, 1 where it cannot be told),
     ``calibration`` (per
     modality: temperature, log loss and calibration error before and after) and ``reliability`` (curves).
 
@@ -140,7 +143,7 @@ def propensity(
         for name, choice in _by_modality(mdata, classifier).items()
     }
     codes, treatments = _codes(mdata, treatment, n_folds)
-    grouped = {name: _groups(mdata, name, groups, codes[name], treatments, n_folds) for name in mdata.mod}
+    grouped = {name: _access.groups(mdata, name, groups, codes[name], treatments, n_folds) for name in mdata.mod}
     inputs = {name: _access.features(mdata, name, use_rep) for name in mdata.mod}
     streams = dict(zip(mdata.mod, np.random.default_rng(rng).spawn(len(mdata.mod)), strict=True))
 
@@ -189,35 +192,6 @@ def _by_modality(mdata: MuData, classifier: Any) -> dict[str, Any]:
     return {name: classifier.get(name, "logistic") for name in mdata.mod}
 
 
-def _groups(
-    mdata: MuData, name: str, groups: str | None, codes: IntArray, treatments: pd.Index, n_folds: int
-) -> IntArray | None:
-    """Group of each cell as a number; groups must let every treatment be learnt without any one of them."""
-    if groups is None:
-        return None
-    obs = mdata.mod[name].obs
-    if groups not in obs:
-        msg = f"`groups={groups!r}` is not in `mdata[{name!r}].obs`. Found: {_checks.listed(obs)}. Pass one of these."
-        raise KeyError(msg)
-    numbers, _found = pd.factorize(obs[groups])
-    labelled = codes >= 0
-    if (numbers[labelled] < 0).any():
-        n_missing = int((numbers[labelled] < 0).sum())
-        msg = f"{n_missing} cells of `mdata[{name!r}]` have no value in obs[{groups!r}]. Give each cell a group."
-        raise ValueError(msg)
-    pairs = pd.DataFrame({"group": numbers[labelled], "treatment": codes[labelled]}).drop_duplicates()
-    per_treatment = pairs["treatment"].value_counts()
-    single = treatments[np.sort(per_treatment.index[per_treatment == 1])]
-    if len(single) or pairs["group"].nunique() < n_folds:
-        msg = (
-            f"`groups={groups!r}` has {pairs['group'].nunique()} groups in {name!r} for {n_folds} folds, and "
-            f"{len(single)} treatments that occur in one group only: {_checks.listed(single)}. Such a treatment cannot "
-            "be told from its group. Pass `n_folds=` up to the number of groups, or leave these treatments out."
-        )
-        raise ValueError(msg)
-    return np.asarray(numbers)
-
-
 def _shifts(codes: Mapping[str, IntArray], n_treatments: int, prior: str) -> dict[str, FloatArray]:
     """What each modality's log-odds must be moved by to refer to the prior: ``log p(t) − log p_m(t)``."""
     counts = {name: np.bincount(code[code >= 0], minlength=n_treatments) for name, code in codes.items()}
@@ -226,10 +200,18 @@ def _shifts(codes: Mapping[str, IntArray], n_treatments: int, prior: str) -> dic
     return {name: np.log(shared if prior == "shared" else share) - np.log(share) for name, share in shares.items()}
 
 
+def _by_name(name: str) -> Classifier:
+    if name == "mlp":
+        from psalm.core.mlp import PerceptronClassifier
+
+        return PerceptronClassifier()
+    return LogisticClassifier()
+
+
 def _classifier(classifier: Any) -> Classifier:
     if isinstance(classifier, str):
         _checks.one_of("classifier", classifier, CLASSIFIERS)
-        return by_name(classifier)
+        return _by_name(classifier)
     if not (hasattr(classifier, "predict_proba") and hasattr(classifier, "fit")):
         msg = (
             f"`classifier` is {type(classifier).__name__}, which has no `fit` and `predict_proba`. "

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-from sklearn.dummy import DummyClassifier
 
-from psalm.core.classifier import EstimatorClassifier, LogisticClassifier
+from psalm.core.logistic import LogisticClassifier
 
 
 def gaussian_classes(rng, counts):
@@ -29,12 +28,3 @@ def test_a_treatment_that_training_lacks_gets_the_lowest_probability(rng):
     assert found.shape == (100, 3)
     assert (found[:, 2] < found[:, :2].min(axis=1)).all()
     assert np.isfinite(found).all()
-
-
-def test_an_estimator_is_cloned_never_fitted(rng):
-    estimator = DummyClassifier(strategy="prior")
-    features, codes, _ = gaussian_classes(rng, [30, 10])
-    fitted = EstimatorClassifier(estimator).fit(features, codes, 2)
-    np.testing.assert_allclose(np.exp(fitted.log_prior), [0.75, 0.25])
-    np.testing.assert_allclose(fitted.log_likelihood(features), 0, atol=1e-9)  # the prior tells nothing
-    assert not hasattr(estimator, "classes_")
