@@ -64,7 +64,7 @@ DATASETS: dict[str, Callable[[], Task]] = {
 }
 
 
-KINDS = ("rna", "protein", "features")
+KINDS = ("rna", "protein", "atac", "features")
 MANY_FEATURES = 200
 """Counts of more features than this are taken for genes, of fewer for proteins."""
 

@@ -134,7 +134,9 @@ def test_a_generator_is_a_seed_too(counts):
     assert mdata["m"].obsm["X_psalm"].shape == (40, 3)
 
 
-@pytest.mark.parametrize(("kind", "width"), [("rna", 2100), ("protein", 12), ("features", 12), ("features", 80)])
+@pytest.mark.parametrize(
+    ("kind", "width"), [("rna", 2100), ("protein", 12), ("atac", 90), ("features", 9), ("features", 80)]
+)
 @pytest.mark.parametrize("as_matrix", [np.asarray, sparse.csr_matrix], ids=["dense", "sparse"])
 def test_cells_placed_in_the_space_of_a_reference_are_where_they_were(rng, kind, width, as_matrix):
     """Independent: the same cells, represented with all others and placed alone afterwards."""
@@ -153,3 +155,16 @@ def test_a_reference_that_does_not_fit(rng):
     psalm.pp.represent(whole, "m", kind="features")
     with pytest.raises(ValueError, match="`reference` has 6 features of 'm' and these cells have 4"):
         psalm.pp.represent(narrow, "m", kind="features", reference=whole)
+
+
+def test_atac_is_latent_semantic_indexing_without_depth(rng):
+    """Independent: the same steps by dense linear algebra; two kinds of very different depth are told apart."""
+    kind, depth = np.repeat([0, 1], 40), rng.uniform(0.2, 3.0, size=80)
+    rates = np.where(np.arange(200) % 2 == kind[:, None], 0.6, 0.3) * depth[:, None]
+    counts = rng.poisson(rates).astype(float)
+    found = represented(sparse.csr_matrix(counts), kind="atac", n_comps=5)
+    tf = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True))
+    idf = np.log((1 + 80) / (1 + (counts > 0).sum(axis=0))) + 1
+    u, s, _ = np.linalg.svd(tf * idf, full_matrices=False)
+    np.testing.assert_allclose(np.abs(found), np.abs(u * s)[:, 1:6], rtol=1e-3, atol=1e-2)
+    assert abs(np.corrcoef(found[:, 0], kind)[0, 1]) > 0.9

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from psalm.core._types import FloatArray, Matrix
 
 Space = dict[str, Any]
-KINDS = ("rna", "protein", "features")
+KINDS = ("rna", "protein", "atac", "features")
 N_TOP_GENES = 2000
 TARGET_SUM = 1e4
 
@@ -44,6 +44,8 @@ def represent(
         Which one.
     kind
         "rna": counts; each cell normalised to 10,000, log1p, 2,000 variable genes where there are more, PCA.
+        "atac": counts of peaks; each cell normalised to 10,000, log1p, each peak times its inverse document frequency,
+        truncated SVD without its first component, which is depth (latent semantic indexing).
         "protein": counts; log1p, centred per cell (centred log-ratio), each protein scaled to unit variance.
         "features": anything else, such as components, topics or image features; each scaled to unit variance, and PCA
         where there are more than ``n_comps``; sparse input stays sparse.
@@ -82,7 +84,7 @@ def represent(
     _checks.one_of("kind", kind, KINDS)
     _checks.whole_number("n_comps", n_comps, least=1)
     values = _values(adata, modality, layer)
-    if kind in ("rna", "protein"):
+    if kind != "features":
         _require_counts(values, kind, f"`mdata[{modality!r}].{_said(layer)}`")
     if reference is None:
         _require_variation(values, kind, f"`mdata[{modality!r}].{_said(layer)}`")
@@ -125,7 +127,7 @@ def _require_counts(values: Matrix, kind: str, where: str) -> None:
 
 def _require_variation(values: Matrix, kind: str, where: str) -> None:
     """Refuse what no representation can be made of."""
-    least = 1 if kind == "features" else 2
+    least = {"features": 1, "atac": 3}.get(kind, 2)
     if min(values.shape) < least:
         msg = (
             f"`kind={kind!r}` needs {least} features and cells or more, but {where} has shape {values.shape}. "
@@ -188,6 +190,17 @@ def _fit_features(values: Matrix, names: pd.Index, n_comps: int, rng: int) -> Sp
     return _space("features", names, mean, scale, pca.components_.T)
 
 
+def _fit_atac(values: Matrix, names: pd.Index, n_comps: int, rng: int) -> Space:
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfTransformer
+
+    weight = TfidfTransformer(norm=None).fit(sparse.csr_matrix(values)).idf_
+    weighted = sparse.csr_matrix(values) @ sparse.diags(weight)
+    n_kept = min(n_comps, min(values.shape) - 2)
+    svd = TruncatedSVD(n_kept + 1, algorithm="arpack", random_state=rng).fit(weighted)
+    return _space("atac", names, np.zeros(values.shape[1]), 1 / weight, svd.components_[1:].T)
+
+
 def _moments(values: Matrix) -> tuple[FloatArray, FloatArray]:
     """Mean and standard deviation of each feature; a constant feature keeps scale one."""
     from sklearn.preprocessing import StandardScaler
@@ -243,6 +256,7 @@ def _space_of(fitted: AnnData, adata: AnnData, modality: str, kind: str) -> Spac
 TRANSFORMS: dict[str, Callable[[Matrix], Matrix]] = {
     "rna": _log_normalised,
     "protein": _centred_log,
+    "atac": _log_normalised,
     "features": lambda values: values,
 }
-FITS = {"rna": _fit_rna, "protein": _fit_protein, "features": _fit_features}
+FITS = {"rna": _fit_rna, "protein": _fit_protein, "atac": _fit_atac, "features": _fit_features}
