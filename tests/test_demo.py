@@ -3,7 +3,7 @@ import pytest
 
 import psalm
 from psalm.__main__ import main
-from psalm._containers import no_pull
+from psalm._containers import no_pull, stack
 
 WRITTEN = {"aligned.h5mu", "embedding.png", "match.png", "propensity.png"}
 
@@ -110,3 +110,14 @@ def test_counts_of_a_file_are_recognised(tmp_path, capsys, rng):
     printed = capsys.readouterr().out
     assert "genes: represented as 'rna'" in printed
     assert "tags: represented as 'features'" in printed
+
+
+def test_a_treatment_that_is_a_column_of_the_container(raw, tmp_path):
+    raw.obs["arm"] = [label for name in ("a", "b") for label in raw[name].obs["perturbation"].astype(str)]
+    third = raw["a"][:50, :5].copy()
+    third.var_names = [f"c_{i}" for i in range(5)]
+    three = stack({"a": raw["a"], "b": raw["b"], "c": third})
+    three.obs["arm"] = raw.obs["arm"]
+    three.write_h5mu(tmp_path / "mine.h5mu")
+    options = ["--input", str(tmp_path / "mine.h5mu"), "--treatment", "arm", "--source", "a", "--target", "b"]
+    assert main([*options, "--out", str(tmp_path)]) == 0

@@ -112,10 +112,11 @@ def _read(arguments: argparse.Namespace) -> Task:
         mdata = mudata.read_h5mu(arguments.input)
         names = arguments.source, arguments.target
         _access.two_modalities(mdata, *names)
-        mdata = stack({name: mdata.mod[name] for name in names})
+        chosen = stack({name: mdata.mod[name] for name in names})
+        chosen.obs = mdata.obs.loc[chosen.obs_names]  # the treatment may be a column of the container
     asked = dict(zip(names, (arguments.source_kind, arguments.target_kind), strict=True))
-    kinds = {name: kind or _kind(mdata.mod[name]) for name, kind in asked.items()}
-    return Task(mdata, arguments.treatment, *names, kinds={name: kind for name, kind in kinds.items() if kind})
+    kinds = {name: kind or _kind(chosen.mod[name]) for name, kind in asked.items()}
+    return Task(chosen, arguments.treatment, *names, kinds={name: kind for name, kind in kinds.items() if kind})
 
 
 def _kind(adata: AnnData) -> str | None:

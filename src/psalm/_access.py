@@ -201,12 +201,17 @@ def treatment_codes(
             "Run `pp.treatment` first, or pass the name it was given as `key_added`."
         )
         raise KeyError(msg)
-    labels = adata.obs[key].astype("category").cat
-    names = labels.categories.astype(str)
     if treatments is None:
-        treatments = names[np.unique(labels.codes[labels.codes >= 0])]
-    positions = np.append(treatments.get_indexer(names), -1)  # code −1, no treatment, takes the last
-    return np.asarray(positions[labels.codes.to_numpy()]), treatments
+        labels = adata.obs[key].astype("category").cat
+        treatments = labels.categories.astype(str)[np.unique(labels.codes[labels.codes >= 0])]
+    return codes_of(adata.obs[key], treatments), treatments
+
+
+def codes_of(column: pd.Series, treatments: pd.Index) -> IntArray:
+    """Position of each label among the treatments; −1 where it is missing or not one of them."""
+    labels = column.astype("category").cat
+    positions = np.append(treatments.get_indexer(labels.categories.astype(str)), -1)  # code −1 takes the last
+    return np.asarray(positions[labels.codes.to_numpy()])
 
 
 def groups(

@@ -30,7 +30,7 @@ def test_change_of_prior_is_bayes_rule(rng):
     """Independent: posteriors from likelihoods under either prior."""
     likelihood = rng.random((6, 3))
     before, after = np.array([0.7, 0.2, 0.1]), np.array([0.2, 0.3, 0.5])
-    changed = log_odds.change_prior(log_odds.centre(np.log(likelihood * before)), before, after)
+    changed = log_odds.change_prior(log_odds.centre(np.log(likelihood * before)), np.log(after / before))
     expected = likelihood * after
     np.testing.assert_allclose(log_odds.probabilities(changed), expected / expected.sum(axis=1, keepdims=True))
 

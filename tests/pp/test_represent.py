@@ -168,3 +168,15 @@ def test_atac_is_latent_semantic_indexing_without_depth(rng):
     u, s, _ = np.linalg.svd(tf * idf, full_matrices=False)
     np.testing.assert_allclose(np.abs(found), np.abs(u * s)[:, 1:6], rtol=1e-3, atol=1e-2)
     assert abs(np.corrcoef(found[:, 0], kind)[0, 1]) > 0.9
+
+
+def test_genes_may_have_the_same_name(counts):
+    """Independent: the same counts under names that occur once."""
+    adata = AnnData(counts.copy())
+    adata.obs_names = [f"m{i}" for i in range(40)]
+    modalities = {"m": adata, "other": container(counts)["other"]}
+    adata.var_names = [f"gene_{i // 2}" for i in range(2100)]
+    with pytest.warns(UserWarning, match="not unique"):
+        mdata = stack(modalities)
+    psalm.pp.represent(mdata, "m", kind="rna", n_comps=3)
+    np.testing.assert_allclose(mdata["m"].obsm["X_psalm"], represented(counts, kind="rna", n_comps=3), atol=1e-4)

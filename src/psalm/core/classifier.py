@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from psalm.core.log_odds import log_probabilities
+from psalm.core.log_odds import PSEUDO_COUNT, log_probabilities
 
 if TYPE_CHECKING:
     from psalm.core._types import FloatArray, IntArray, Matrix
@@ -33,9 +33,9 @@ class Classifier(Protocol):
 
 
 def log_shares(codes: IntArray, n_treatments: int) -> FloatArray:
-    """Logarithm of each treatment's share (n_treatments,); 0 for a treatment without cells, which has no prior."""
-    shares = np.bincount(codes, minlength=n_treatments) / len(codes)
-    return np.log(shares, where=shares > 0, out=np.zeros_like(shares))
+    """Logarithm of each treatment's share (n_treatments,); one without cells counts as half a cell."""
+    counts = np.bincount(codes, minlength=n_treatments)
+    return np.asarray(np.log(np.where(counts > 0, counts, PSEUDO_COUNT) / len(codes)))
 
 
 @dataclass(frozen=True)

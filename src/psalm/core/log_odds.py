@@ -63,17 +63,17 @@ def probabilities(log_odds: FloatArray) -> FloatArray:
     return np.asarray(np.exp(log_softmax(np.asarray(log_odds, dtype=np.float64), axis=1)))
 
 
-def change_prior(log_odds: FloatArray, before: FloatArray, after: FloatArray) -> FloatArray:
-    """Centred log-odds under other treatment frequencies: ``centre(s_t + log after_t − log before_t)``.
+def change_prior(log_odds: FloatArray, shift: FloatArray) -> FloatArray:
+    """Centred log-odds under other treatment frequencies: ``centre(s_t + shift_t)``.
 
     Parameters
     ----------
     log_odds
-        (n_cells, n_treatments) centred log-odds, under the frequencies ``before``.
-    before, after
-        (n_treatments,) frequencies above zero.
+        (n_cells, n_treatments) centred log-odds.
+    shift
+        (n_treatments,) logarithm of the frequencies wanted less that of the frequencies had.
     """
-    return centre(log_odds + np.log(after) - np.log(before))
+    return centre(log_odds + shift)
 
 
 def log_loss(log_p: FloatArray, codes: IntArray) -> float:

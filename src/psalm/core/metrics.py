@@ -11,6 +11,8 @@ from psalm.core.cost import row_tiles
 from psalm.core.coupling import TILE_BYTES, Block, Coupling
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from psalm.core._types import FloatArray, IntArray
 
 
@@ -115,7 +117,7 @@ def _above(mass: FloatArray, threshold: FloatArray, axis: int) -> FloatArray:
     return np.asarray((mass > threshold).sum(axis=axis) + (mass == threshold).sum(axis=axis) / 2)
 
 
-def _tiles(block: Block):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _tiles(block: Block) -> Iterator[tuple[slice, FloatArray]]:
     for tile in row_tiles(*block.plan.shape, TILE_BYTES):
         yield tile, block.plan.rows(tile)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from mudata import MuData
 
-    from psalm.core._types import FloatArray, Matrix
+    from psalm.core._types import FloatArray, IntArray, Matrix
 
 Space = dict[str, Any]
 KINDS = ("rna", "protein", "atac", "features")
@@ -92,7 +92,7 @@ def represent(
         space = FITS[kind](TRANSFORMS[kind](values), adata.var_names, n_comps, seed)
     else:
         space = _space_of(_access.modality(_access.container(reference), modality), adata, modality, kind)
-    representation = _project(TRANSFORMS[kind](values), adata.var_names, space)
+    representation = _project(TRANSFORMS[kind](values), space)
     adata.obsm[_keys.REPRESENTATION] = representation.astype(np.float32)
     adata.uns[_keys.REPRESENTATION] = space
 
@@ -161,14 +161,14 @@ def _centred_log(counts: Matrix) -> FloatArray:
 def _fit_rna(values: Matrix, names: pd.Index, n_comps: int, rng: int) -> Space:
     import scanpy as sc
 
-    cells = AnnData(values)
-    cells.var_names = names
+    cells, chosen = AnnData(values), np.arange(values.shape[1])
     if cells.n_vars > N_TOP_GENES:
         sc.pp.highly_variable_genes(cells, n_top_genes=N_TOP_GENES)
-        cells = cells[:, cells.var["highly_variable"]].copy()
+        chosen = np.flatnonzero(cells.var["highly_variable"])
+        cells = cells[:, chosen].copy()
     sc.pp.pca(cells, n_comps=min(n_comps, min(cells.shape) - 1), random_state=rng)
     mean = np.asarray(cells.X.mean(axis=0)).ravel()
-    return _space("rna", cells.var_names, mean, np.ones_like(mean), cells.varm["PCs"])
+    return _space("rna", names, mean, np.ones_like(mean), cells.varm["PCs"], chosen)
 
 
 def _fit_protein(values: Matrix, names: pd.Index, n_comps: int, rng: int) -> Space:
@@ -211,21 +211,30 @@ def _moments(values: Matrix) -> tuple[FloatArray, FloatArray]:
 
 
 def _space(
-    kind: str, names: pd.Index, mean: FloatArray, scale: FloatArray, loadings: FloatArray | None = None
+    kind: str,
+    names: pd.Index,
+    mean: FloatArray,
+    scale: FloatArray,
+    loadings: FloatArray | None = None,
+    chosen: IntArray | None = None,
 ) -> Space:
-    """What is needed to place other cells in the same coordinates, in types that files can hold."""
-    features = names.to_numpy(dtype=object)
+    """What is needed to place other cells in the same coordinates, in types that files can hold.
+
+    Features are found by position, since names of genes may occur twice.
+    """
+    chosen = np.arange(len(names)) if chosen is None else chosen
+    features = names[chosen].to_numpy(dtype=object)
     columns = features if loadings is None else np.array([f"PC{i + 1}" for i in range(loadings.shape[1])], dtype=object)
-    arrays = {"mean": np.asarray(mean, np.float64), "scale": np.asarray(scale, np.float64)}
+    arrays = {"positions": chosen, "mean": np.asarray(mean, np.float64), "scale": np.asarray(scale, np.float64)}
     if loadings is not None:
         arrays["loadings"] = np.asarray(loadings, np.float64)
     digest = _access.fingerprint(*arrays.values(), "\n".join(features).encode())
     return {"kind": kind, "features": features, "columns": columns, "fingerprint": digest, **arrays}
 
 
-def _project(values: Matrix, names: pd.Index, space: Space) -> FloatArray:
+def _project(values: Matrix, space: Space) -> FloatArray:
     """Coordinates (n_cells, n_columns) of transformed values."""
-    chosen = values[:, names.get_indexer(space["features"])] if len(names) != len(space["features"]) else values
+    chosen = values[:, space["positions"]] if len(space["positions"]) < values.shape[1] else values
     mean, scale = space["mean"], space["scale"]
     loadings = space.get("loadings")
     if loadings is None:

@@ -14,7 +14,7 @@ from psalm._progress import bar
 from psalm.core import diagnostics
 from psalm.core.calibration import CALIBRATORS
 from psalm.core.estimator import EstimatorClassifier
-from psalm.core.log_odds import centre, probabilities
+from psalm.core.log_odds import change_prior, probabilities
 from psalm.core.logistic import LogisticClassifier
 from psalm.core.propensity import CrossFit, as_rows
 
@@ -264,7 +264,7 @@ def _write(
     reports = [diagnostics.report(name, scored, codes[name], treatments) for name, scored in found.items()]
     table, calibration, curves = (pd.concat(parts, ignore_index=True) for parts in zip(*reports, strict=True))
     for name, scored in found.items():
-        write_scores(mdata.mod[name], keys, centre(scored.log_odds + shifts[name]), codes[name])
+        write_scores(mdata.mod[name], keys, change_prior(scored.log_odds, shifts[name]), codes[name])
     mdata.uns[keys.uns] = {
         **result,
         "table": table,

@@ -9,7 +9,7 @@ import pandas as pd
 from mudata import MuData
 
 from psalm import _access, _checks, _ensembles, _keys
-from psalm.core.log_odds import centre
+from psalm.core.log_odds import change_prior
 from psalm.core.propensity import as_rows
 from psalm.tl._propensity import STEP, write_scores
 
@@ -80,9 +80,9 @@ def score(
     keys, treatments = _keys.PropensityKeys(key_added), pd.Index(stored.treatments)
     for name, log_odds in found.items():
         adata = cells[name]
-        labels = adata.obs[stored.treatment] if stored.treatment in adata.obs else pd.Series(None, adata.obs_names)
-        codes = treatments.get_indexer(labels.astype(object).map(str, na_action="ignore"))
-        write_scores(adata, keys, log_odds, np.asarray(codes))
+        known = stored.treatment in adata.obs
+        codes = _access.codes_of(adata.obs[stored.treatment], treatments) if known else np.full(adata.n_obs, -1)
+        write_scores(adata, keys, log_odds, codes)
     if isinstance(data, MuData) and len(found) > 1:
         data.uns[keys.uns] = {
             "treatments": treatments.to_numpy(dtype=object),
@@ -120,4 +120,4 @@ def _log_odds(adata: AnnData, name: str, stored: _ensembles.Stored) -> FloatArra
     part = stored.parts[name]
     features = _access.features_of(adata, name, part.use_rep)
     _access.same_space(features, part.feature_names, part.space, name)
-    return centre(part.ensemble.log_odds(as_rows(features.values)) + part.shift)
+    return change_prior(part.ensemble.log_odds(as_rows(features.values)), part.shift)
