@@ -14,10 +14,13 @@ CONTAINERS = {"anndata", "mudata", "scanpy", "matplotlib", "seaborn"}
 ALLOWED = {  # room: rooms it may import; private modules of the package itself stand beside them
     "core": {"core"},
     "datasets": {"datasets", "_checks", "_containers", "core._types"},
-    "get": {"_access", "_checks", "_keys", "_matches"},
+    "get": {"_access", "_checks", "_keys", "_matches", "_scores"},
     "pl": {"pl", "_access", "_checks", "_keys", "_matches", "core._types"},
-    "pp": {"_access", "_checks", "_keys", "core"},
-    "tl": {"_access", "_checks", "_ensembles", "_keys", "_matches", "_progress", "core", "model"},
+    "pp": {"pp", "_access", "_checks", "_keys", "core"},
+    "tl": {
+        *("_access", "_blocks", "_checks", "_design", "_ensembles", "_keys", "_matches", "_progress", "_scores"),
+        *("core", "model"),
+    },
     "model": {"model", "_access", "_checks", "_keys", "_matches", "_progress", "core"},
 }
 

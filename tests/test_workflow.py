@@ -133,7 +133,8 @@ def test_three_modalities_and_partly_shared_cells(raw):
     third.var_names = [f"c_{i}" for i in range(6)]
     mdata = stack({"a": raw["a"], "b": raw["b"], "c": third})
     psalm.pp.treatment(mdata, "perturbation")
-    psalm.tl.propensity(mdata, n_repeats=1, progress=False)
+    with pytest.warns(UserWarning, match="c does not tell 't1' from the others"):
+        psalm.tl.propensity(mdata, n_repeats=1, progress=False)
     psalm.tl.match(mdata, source="a", target="b", progress=False)
     psalm.tl.match(mdata, source="c", target="a", progress=False, key_added="pairs")
     assert psalm.get.coupling(mdata, "pairs").shape == (100, 240)

@@ -87,15 +87,18 @@ class Features:
         return np.asarray(self.values.toarray() if sparse.issparse(self.values) else self.values, dtype=np.float64)
 
 
-def features(mdata: MuData, name: str, use_rep: str | Mapping[str, str] | None = None) -> Features:
+def features(
+    mdata: MuData, name: str, use_rep: str | Mapping[str, str] | None = None, *, tensors: bool = False
+) -> Features:
     """Features of a modality: what ``use_rep`` names, else ``obsm["X_psalm"]`` where it exists, else X.
 
     ``use_rep`` is "X", a key of ``obsm`` or a key of ``layers``; one for all modalities or a mapping by modality.
+    With ``tensors``, arrays of more than two dimensions (images) are taken, too.
     """
     if isinstance(use_rep, Mapping):
         by_modality(mdata, use_rep, "use_rep")
     key = use_rep.get(name) if isinstance(use_rep, Mapping) else use_rep
-    return features_of(modality(mdata, name), name, key)
+    return features_of(modality(mdata, name), name, key, tensors=tensors)
 
 
 def by_modality(mdata: MuData, mapping: Mapping[str, Any], argument: str) -> None:
@@ -109,7 +112,7 @@ def by_modality(mdata: MuData, mapping: Mapping[str, Any], argument: str) -> Non
         raise KeyError(msg)
 
 
-def features_of(adata: AnnData, name: str, key: str | None) -> Features:
+def features_of(adata: AnnData, name: str, key: str | None, *, tensors: bool = False) -> Features:
     """Features of one AnnData, which messages call ``name``."""
     if key is None:
         key = _keys.REPRESENTATION if _keys.REPRESENTATION in adata.obsm else "X"
@@ -130,7 +133,7 @@ def features_of(adata: AnnData, name: str, key: str | None) -> Features:
         msg = f"`mdata[{name!r}].X` is empty. Pass `use_rep=` with a key of its obsm or layers."
         raise ValueError(msg)
     where = f"`mdata[{name!r}].{said}`"
-    array = numeric(values, where)
+    array = tensor(values) if tensors and np.ndim(values) > 2 else numeric(values, where)  # noqa: PLR2004, images
     _checks.finite(array, where)
     space = str(_space(adata, key).get("fingerprint", "")) if key in adata.obsm else ""
     return Features(array, names, key, said, space)
@@ -153,6 +156,11 @@ def same_space(found: Features, names: list[str], space: str, name: str) -> None
         raise ValueError(msg)
 
 
+def tensor(values: Any) -> Any:
+    """Images as they are stored, whole numbers included: (n_cells, channels, height, width)."""
+    return np.asarray(values)
+
+
 def numeric(values: Any, where: str) -> Matrix:
     """A float matrix, dense or CSR, of anything that AnnData stores as a matrix in memory."""
     if isinstance(values, pd.DataFrame):
@@ -168,7 +176,10 @@ def numeric(values: Any, where: str) -> Matrix:
         )
         raise TypeError(msg) from error
     if array.ndim != 2:  # noqa: PLR2004, a matrix
-        msg = f"{where} has shape {array.shape}, but features must be a matrix of cells × features."
+        msg = (
+            f"{where} has shape {array.shape}, but features must be a matrix of cells × features. "
+            'Images, cells × channels × height × width, are for `tl.propensity(classifier="image")`.'
+        )
         raise ValueError(msg)
     return array
 
@@ -183,6 +194,9 @@ def _component_names(adata: AnnData, key: str, name: str) -> pd.Index:
     values, space = adata.obsm[key], _space(adata, key)
     if isinstance(values, pd.DataFrame):
         return values.columns.astype(str)
+    if np.ndim(values) > 2:  # noqa: PLR2004, images
+        size = "×".join(str(length) for length in values.shape[2:])
+        return pd.Index([f"{name}_{position}_{size}" for position in range(values.shape[1])])
     if "loadings" in space:
         return pd.Index([f"{name}_{column}" for column in space["columns"]])
     if space:
@@ -212,35 +226,6 @@ def codes_of(column: pd.Series, treatments: pd.Index) -> IntArray:
     labels = column.astype("category").cat
     positions = np.append(treatments.get_indexer(labels.categories.astype(str)), -1)  # code −1 takes the last
     return np.asarray(positions[labels.codes.to_numpy()])
-
-
-def groups(
-    mdata: MuData, name: str, column: str | None, codes: IntArray, treatments: pd.Index, n_folds: int
-) -> IntArray | None:
-    """Group of each cell as a number; groups must let every treatment be learnt without any one of them."""
-    if column is None:
-        return None
-    obs = modality(mdata, name).obs
-    if column not in obs:
-        msg = f"`groups={column!r}` is not in `mdata[{name!r}].obs`. Found: {_checks.listed(obs)}. Pass one of these."
-        raise KeyError(msg)
-    numbers, _found = pd.factorize(obs[column])
-    labelled = codes >= 0
-    if (numbers[labelled] < 0).any():
-        n_missing = int((numbers[labelled] < 0).sum())
-        msg = f"{n_missing} cells of `mdata[{name!r}]` have no value in obs[{column!r}]. Give each cell a group."
-        raise ValueError(msg)
-    pairs = pd.DataFrame({"group": numbers[labelled], "treatment": codes[labelled]}).drop_duplicates()
-    per_treatment = pairs["treatment"].value_counts()
-    single = treatments[np.sort(per_treatment.index[per_treatment == 1])]
-    if len(single) or pairs["group"].nunique() < n_folds:
-        msg = (
-            f"`groups={column!r}` has {pairs['group'].nunique()} groups in {name!r} for {n_folds} folds, and "
-            f"{len(single)} treatments that occur in one group only: {_checks.listed(single)}. Such a treatment cannot "
-            "be told from its group. Pass `n_folds=` up to the number of groups, or leave these treatments out."
-        )
-        raise ValueError(msg)
-    return np.asarray(numbers)
 
 
 def fingerprint(*arrays: Any) -> str:
@@ -273,17 +258,6 @@ def claim(mdata: MuData, key: str, step: str) -> None:
             "Pass another `key_added=`."
         )
         raise ValueError(msg)
-
-
-def scores(mdata: MuData, name: str, key: str) -> FloatArray:
-    """Propensity scores of one modality (n_cells, n_treatments), as they are stored."""
-    adata = modality(mdata, name)
-    if key not in adata.obsm:
-        msg = f"`mdata[{name!r}].obsm[{key!r}]` does not exist. Run `tl.propensity` first."
-        raise KeyError(msg)
-    values = np.asarray(adata.obsm[key])
-    _checks.finite(values, f"`mdata[{name!r}].obsm[{key!r}]`")
-    return values
 
 
 def writable_columns(names: pd.Index) -> pd.Index:

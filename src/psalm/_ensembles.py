@@ -9,21 +9,45 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+    from psalm._access import Features
+    from psalm._scores import Kept
     from psalm.core._types import FloatArray
-    from psalm.core.propensity import Ensemble
+    from psalm.core.ensemble import Ensemble
+    from psalm.core.joint import Joint
+    from psalm.core.scoring import Reference
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Part:
-    """The models of one modality, the features that they take, and the shift of their log-odds to the prior."""
+    """The models of one modality (per factor), what they take, and the shift of their log-odds to the prior.
 
-    ensemble: Ensemble
+    ``batches`` names the batches in the order of their codes; there are none without ``batch_key``.
+    """
+
+    ensembles: tuple[Ensemble, ...]
     use_rep: str
     feature_names: list[str]
     space: str
     shift: FloatArray
+    batch_key: str
+    batches: list[str]
+    reference: Reference
+
+    @classmethod
+    def of(cls, joint: Joint, name: str, inputs: Features, batch_key: str | None, batches: list[str]) -> Part:
+        """What the file keeps of one modality."""
+        return cls(
+            tuple(part.ensemble for part in joint.parts[name]),
+            inputs.key,
+            list(inputs.names.astype(str)),
+            inputs.space,
+            joint.shifts[name],
+            batch_key or "",
+            batches if len(batches) > 1 else [],
+            joint.scores[name].reference,
+        )
 
 
 @dataclass(frozen=True)
@@ -31,7 +55,7 @@ class Stored:
     """All modalities, and the cells that were trained on."""
 
     treatment: str
-    treatments: list[str]
+    reading: Kept
     parts: dict[str, Part]
     trained: dict[str, pd.Index]
 

@@ -28,6 +28,16 @@ class PropensityKeys:
         return f"{self.base}_own"
 
     @property
+    def treatment(self) -> str:
+        """``obs`` of each modality: the treatment that the cell had when it was scored."""
+        return f"{self.base}_treatment"
+
+    @property
+    def response(self) -> str:
+        """``obs`` of each modality: probability, at even odds, of the own treatment rather than the control."""
+        return f"{self.base}_response"
+
+    @property
     def uns(self) -> str:
         """``uns`` of the container: treatments, params and tables."""
         return self.base
@@ -55,9 +65,19 @@ class MatchKeys:
         return f"{self.base}_potential"
 
     @property
+    def coordinates(self) -> str:
+        """``obsm`` of source and target: what a refined match measures distances in."""
+        return f"{self.base}_coordinates"
+
+    @property
     def entropy(self) -> str:
         """``obs`` of source and target: entropy of the cell's matches, in nats."""
         return f"{self.base}_entropy"
+
+    @property
+    def block(self) -> str:
+        """``obs`` of source and target: row of the table in which the cell is matched; −1: not matched."""
+        return f"{self.base}_block"
 
     @property
     def evaluation(self) -> str:
@@ -68,3 +88,13 @@ class MatchKeys:
 def predicted(target: str) -> str:
     """``obsm`` of the source: features of the target, predicted."""
     return f"{target}_predicted"
+
+
+def factors(treatment: str) -> str:
+    """``uns`` of the container: what each treatment is made of, one row per treatment and factor."""
+    return f"{treatment}_factors"
+
+
+def within(treatment: str) -> str:
+    """``obs`` of each modality: stratum inside which cells may be matched; ``uns`` of the container: its counts."""
+    return f"{treatment}_within"

@@ -8,13 +8,19 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from psalm import _access, _keys
+from psalm import _access, _keys, _scores
 from psalm.core.coupling import Block, Coupling, SparsePlan
+from psalm.core.refine import Refiner
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mudata import MuData
 
-    from psalm.core._types import IntArray
+    from psalm.core._types import FloatArray, IntArray
+
+WIDE, N_COMPS = 200, 50
+"""Features beyond so many are first reduced to so many components."""
 
 
 def write_coupling(mdata: MuData, key: str, source: str, target: str, mass: sparse.csr_matrix) -> None:
@@ -47,7 +53,7 @@ def coupling(mdata: MuData, key: str) -> Coupling:
     """The exact coupling: from potentials where the method has them, from the stored entries otherwise."""
     mass = stored_coupling(mdata, key)
     stored = _access.run(mdata, key, "tl.match", "match_key")
-    codes = _matched_codes(mdata, stored)
+    codes = [_block_of(mdata, stored["params"][side], key) for side in ("source", "target")]
     places = [tuple(np.flatnonzero(side == t) for side in codes) for t in range(len(stored["table"]))]
     plan = _potential_plans(mdata, stored, key) if stored["params"]["from_potentials"] else None
     blocks = tuple(
@@ -60,30 +66,37 @@ def coupling(mdata: MuData, key: str) -> Coupling:
     return Coupling(mass.shape[0], mass.shape[1], blocks)
 
 
-def _matched_codes(mdata: MuData, stored: dict[str, Any]) -> tuple[IntArray, IntArray]:
-    """Treatment of source and target cells, as positions in the match's table."""
-    params = stored["params"]
-    treatments = pd.Index(np.asarray(stored["table"]["treatment"]).astype(str))
-    source, target = (
-        _access.treatment_codes(mdata, params[side], params["treatment"], treatments)[0]
-        for side in ("source", "target")
-    )
-    return source, target
+def block_names(table: pd.DataFrame) -> pd.Series:
+    """How to call each row of a match's table: its treatment, and its stratum where there are strata."""
+    names = table["treatment"].astype(str)
+    return names + " in " + table["within"].astype(str) if "within" in table else names
+
+
+def _block_of(mdata: MuData, name: str, key: str) -> IntArray:
+    """Row of each cell's block in the match's table; −1 for cells that were not matched."""
+    column = _keys.MatchKeys(key).block
+    obs = _access.modality(mdata, name).obs
+    if column not in obs:
+        msg = f"`mdata[{name!r}].obs[{column!r}]` does not exist, though the match {key!r} does. Run `tl.match` again."
+        raise KeyError(msg)
+    return np.asarray(obs[column].astype(float).fillna(-1).astype(int))
 
 
 def _same_treatments(mdata: MuData, key: str, mass: sparse.csr_matrix) -> None:
     """Refuse a coupling whose cells have got other treatments since it was made."""
     stored = _access.run(mdata, key, "tl.match", "match_key")
-    source, target = _matched_codes(mdata, stored)
-    entries, table, params = mass.tocoo(), stored["table"], stored["params"]
-    changed = (source[entries.row] != target[entries.col]).any() or (source[entries.row] < 0).any()
-    for side, codes in (("source", source), ("target", target)):
-        counts = np.bincount(codes[codes >= 0], minlength=len(table))
-        changed |= bool((counts > np.asarray(table[f"n_{side}"])).any())
-        if params["from_potentials"]:
-            matched = mdata.mod[params[side]].obs[_keys.MatchKeys(key).potential].notna().to_numpy()
-            both = np.asarray((table["n_source"] > 0) & (table["n_target"] > 0))
-            changed |= bool((~matched & (codes >= 0) & both[codes]).any())
+    params, entries = stored["params"], mass.tocoo()
+    of_block = np.asarray(stored["table"]["treatment"]).astype(str)
+    treatments = pd.Index(pd.unique(of_block))
+    blocks, changed = {}, False
+    for side in ("source", "target"):
+        blocks[side] = _block_of(mdata, params[side], key)
+        now, _ = _access.treatment_codes(mdata, params[side], params["treatment"], treatments)
+        matched = blocks[side] >= 0
+        changed |= bool((now[matched] != treatments.get_indexer(of_block)[blocks[side][matched]]).any())
+        unknown = mdata.mod[params[side]].obs[_keys.MatchKeys(key).block].isna().to_numpy()
+        changed |= bool((unknown & (now >= 0)).any())  # cells that got a treatment since
+    changed |= bool((blocks["source"][entries.row] != blocks["target"][entries.col]).any())
     if changed:
         msg = (
             f"The coupling {key!r} was made for other treatments than the cells now have: labels in "
@@ -98,7 +111,7 @@ def _potential_plans(mdata: MuData, stored: dict[str, Any], key: str) -> Any:
 
     params, table = stored["params"], stored["table"]
     propensity_key = params["propensity_key"]
-    scored = _access.run(mdata, propensity_key, "tl.propensity", "propensity_key")
+    scored = _scores.run(mdata, propensity_key)
     if scored["fingerprint"] != params["propensity_fingerprint"]:
         msg = (
             f"The scores in obsm[{propensity_key!r}] were computed anew after the coupling {key!r} was made, "
@@ -106,7 +119,8 @@ def _potential_plans(mdata: MuData, stored: dict[str, Any], key: str) -> Any:
         )
         raise ValueError(msg)
     names = params["source"], params["target"]
-    x, y = (_access.scores(mdata, name, propensity_key).astype(np.float64) for name in names)
+    coordinates = _keys.MatchKeys(key).coordinates if params["refined"] else propensity_key
+    x, y = (_scores.scores(mdata, name, coordinates).astype(np.float64) for name in names)
     f, g = (mdata.mod[name].obs[_keys.MatchKeys(key).potential].to_numpy(np.float64) for name in names)
     epsilons = np.asarray(table["epsilon"], dtype=np.float64)
 
@@ -115,3 +129,62 @@ def _potential_plans(mdata: MuData, stored: dict[str, Any], key: str) -> Any:
         return EntropicPlan(x[source], y[target], f[source], g[target], epsilon, str(table["cost"].iloc[treatment]))
 
     return plan
+
+
+def potentials(coupling: Coupling) -> tuple[FloatArray, FloatArray]:
+    """Dual potentials of all source and all target cells; NaN for unmatched cells."""
+    from psalm.core.sinkhorn import EntropicPlan
+
+    source, target = np.full(coupling.n_source, np.nan), np.full(coupling.n_target, np.nan)
+    for block in coupling.blocks:
+        if isinstance(block.plan, EntropicPlan):
+            source[block.source], target[block.target] = block.plan.source_potential, block.plan.target_potential
+    return source, target
+
+
+def has_potentials(coupling: Coupling, scores: list[FloatArray]) -> bool:
+    """Whether every plan can be computed anew from potentials and the stored scores."""
+    from psalm.core.sinkhorn import EntropicPlan
+
+    return all(
+        isinstance(block.plan, EntropicPlan)
+        and np.array_equal(block.plan.source_scores, scores[0][block.source])
+        and np.array_equal(block.plan.target_scores, scores[1][block.target])
+        for block in coupling.blocks
+    )
+
+
+def write_coordinates(
+    mdata: MuData, keys: _keys.MatchKeys, names: tuple[str, str], coordinates: list[FloatArray] | None
+) -> None:
+    """Place what a refined match measured distances in; drop that of an earlier match under this key."""
+    for adata in mdata.mod.values():
+        if keys.coordinates in adata.obsm:
+            del adata.obsm[keys.coordinates]
+    if coordinates is not None:
+        for name, values in zip(names, coordinates, strict=True):
+            mdata.mod[name].obsm[keys.coordinates] = values
+
+
+def refined(
+    mdata: MuData,
+    names: tuple[str, str],
+    use_rep: str | Mapping[str, str] | None,
+    coupling: Coupling,
+    scores: list[FloatArray],
+) -> list[FloatArray]:
+    """Scores of source and target followed by canonical coordinates, as they are stored."""
+    if not coupling.blocks:
+        return scores
+    first, second = (_narrow(_access.features(mdata, name, use_rep)) for name in names)
+    found = Refiner()(coupling, (scores[0], scores[1]), (first, second))
+    return [values.astype(np.float32) for values in found]
+
+
+def _narrow(features: _access.Features) -> FloatArray:
+    """Dense features, as components where they are many."""
+    if features.values.shape[1] <= WIDE:
+        return features.dense()
+    from sklearn.decomposition import TruncatedSVD
+
+    return np.asarray(TruncatedSVD(N_COMPS, random_state=0).fit_transform(features.values), dtype=np.float64)

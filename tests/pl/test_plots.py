@@ -20,7 +20,7 @@ def embedded(matched):
     return matched
 
 
-@pytest.mark.parametrize("name", ["propensity", "match", "embedding"])
+@pytest.mark.parametrize("name", ["agreement", "propensity", "match", "embedding", "overlap"])
 def test_figure_or_axes(embedded, name):
     plot = getattr(psalm.pl, name)
     assert isinstance(plot(embedded, return_fig=True), Figure)
@@ -33,6 +33,22 @@ def test_propensity_draws_the_stored_auc(matched):
     for line, name in zip(right.lines, ("a", "b"), strict=False):
         np.testing.assert_allclose(line.get_xdata(), table[table["modality"] == name]["auc"])
     assert [label.get_text() for label in right.get_yticklabels()] == ["control", "t1", "t2", "t3"]
+
+
+def test_overlap_draws_the_stored_probabilities(matched):
+    axes = psalm.pl.overlap(matched, show=False)
+    for ax, name in zip(axes, ("a", "b"), strict=True):
+        np.testing.assert_array_equal(ax.images[0].get_array(), matched.uns["propensity"]["confusion"][name])
+    del matched.uns["propensity"]["confusion"]
+    with pytest.raises(ValueError, match="has no mean probabilities"):
+        psalm.pl.overlap(matched)
+
+
+def test_agreement_draws_the_stored_distances(matched):
+    ax = psalm.pl.agreement(matched, show=False)
+    stored = matched.uns["propensity"]["agreement"]
+    np.testing.assert_allclose(ax.collections[0].get_offsets()[:, 0], stored["energy_share"])
+    assert len(ax.collections[1].get_offsets()) == (stored["p_value"] <= 0.01).sum()
 
 
 def test_match_flags_what_did_not_converge(matched):

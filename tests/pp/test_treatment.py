@@ -30,7 +30,12 @@ def test_shared_treatments_get_one_categorical_everywhere():
         assert list(obs["treatment"].cat.categories) == ["A", "B"]
     assert "".join(mdata["img"].obs["treatment"]) == "BBAA"
     assert "".join(mdata.obs["treatment"]) == "AAABBBBBAA"
-    assert mdata.uns["treatment"].to_dict("list") == {"rna": [3, 3], "img": [2, 2], "status": ["kept", "kept"]}
+    assert mdata.uns["treatment"].to_dict("list") == {
+        "rna": [3, 3],
+        "img": [2, 2],
+        "status": ["kept", "kept"],
+        "control": [False, False],
+    }
 
 
 def test_rare_unshared_and_missing_are_kept_unmatched_and_reported_in_one_warning():

@@ -7,6 +7,10 @@ from psalm import _matches
 from psalm._containers import stack
 
 
+# few treatments leave scores few dimensions, which psalm says
+pytestmark = pytest.mark.filterwarnings("ignore:Scores of . fill")
+
+
 @pytest.fixture
 def paired():
     mdata = psalm.datasets.simulated(n_cells=150, n_treatments=3, n_features=(12, 10), n_private=1, paired=True)

@@ -209,3 +209,30 @@ def test_matching_another_pair_under_the_same_key_leaves_nothing_of_the_first(ma
     psalm.tl.match(three, source="a", target="c", progress=False)
     assert "match_potential" not in three["b"].obs
     assert three["c"].obs["match_potential"].notna().all()
+
+
+def test_a_refined_match_is_read_back_from_its_coordinates(scored, tmp_path):
+    psalm.tl.match(scored, source="a", target="b", refine=True, progress=False)
+    coordinates = scored["a"].obsm["match_coordinates"]
+    np.testing.assert_array_equal(coordinates[:, :4], scored["a"].obsm["propensity"])
+    stored, exact = psalm.get.coupling(scored), psalm.get.coupling(scored, exact=True)
+    np.testing.assert_allclose(exact.toarray(), stored.toarray(), rtol=1e-9)
+    psalm.tl.match(scored, source="a", target="b", progress=False)
+    assert "match_coordinates" not in scored["a"].obsm
+    assert np.abs(psalm.get.coupling(scored) - stored).max() > 1e-6
+
+
+def test_refining_finds_partners_better():
+    """Independent: true pairs. Features share directions that no treatment moves, which scores cannot know."""
+    rng = np.random.default_rng(0)
+    mdata = psalm.datasets.simulated(n_cells=1500, n_treatments=6, n_latent=3, paired=True)
+    shared = rng.normal(size=(1500, 1))
+    for name, size in (("a", 40), ("b", 30)):
+        mdata[name].X = mdata[name].X + 0.7 * shared @ rng.normal(size=(1, size))
+    psalm.pp.treatment(mdata, "perturbation")
+    psalm.tl.propensity(mdata, n_repeats=1, progress=False)
+    found = {}
+    for refine in (False, True):
+        psalm.tl.match(mdata, source="a", target="b", refine=refine, progress=False)
+        found[refine] = psalm.tl.evaluate(mdata)["foscttm"].iloc[-1]
+    assert found[True] < found[False]

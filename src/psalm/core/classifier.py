@@ -27,15 +27,52 @@ class OneTreatment:
 class Classifier(Protocol):
     """A way to learn the treatment from features."""
 
-    def fit(self, features: Matrix, codes: IntArray, n_treatments: int, seed: int = 0) -> FittedClassifier:
-        """Fit on (n_cells, n_features) and (n_cells,)."""
+    def fit(
+        self,
+        features: Matrix,
+        codes: IntArray,
+        n_treatments: int,
+        seed: int = 0,
+        weights: FloatArray | None = None,
+    ) -> FittedClassifier:
+        """Fit.
+
+        Parameters
+        ----------
+        features
+            (n_cells, n_features).
+        codes
+            (n_cells,) treatment of each cell.
+        n_treatments
+            How many treatments there are; training may lack some.
+        seed
+            Of whatever is random.
+        weights
+            (n_cells,) how much each cell counts: not negative, mean one. All the same by default.
+        """
         ...
 
 
-def log_shares(codes: IntArray, n_treatments: int) -> FloatArray:
-    """Logarithm of each treatment's share (n_treatments,); one without cells counts as half a cell."""
-    counts = np.bincount(codes, minlength=n_treatments)
-    return np.asarray(np.log(np.where(counts > 0, counts, PSEUDO_COUNT) / len(codes)))
+def with_weight(
+    features: Matrix, codes: IntArray, weights: FloatArray | None
+) -> tuple[Matrix, IntArray, FloatArray | None]:
+    """The cells whose weight is above zero: one that counts nothing is as good as absent, and so is its treatment."""
+    if weights is None or (weights > 0).all():
+        return features, codes, weights
+    kept = np.flatnonzero(weights > 0)
+    return features[kept], codes[kept], weights[kept] / weights[kept].mean()
+
+
+def shares(codes: IntArray, n_treatments: int, weights: FloatArray | None = None) -> FloatArray:
+    """Share of each treatment (n_treatments,) among the cells, or of the cells' weights where these are given."""
+    counts = np.bincount(codes, weights=weights, minlength=n_treatments)
+    return np.asarray(counts / (len(codes) if weights is None else weights.sum()))
+
+
+def log_shares(codes: IntArray, n_treatments: int, weights: FloatArray | None = None) -> FloatArray:
+    """Logarithm of :func:`shares` (n_treatments,); a treatment without cells counts as half a cell."""
+    found = shares(codes, n_treatments, weights)
+    return np.asarray(np.log(np.where(found > 0, found, PSEUDO_COUNT / len(codes))))
 
 
 @dataclass(frozen=True)
@@ -47,7 +84,7 @@ class FittedClassifier:
     model
         Has ``classes_`` and ``predict_proba``.
     log_prior
-        (n_treatments,) logarithm of the shares among the training cells.
+        (n_treatments,) logarithm of the shares among the training cells, or of their weights where they had any.
     prior_power
         The model's probabilities refer to frequencies ``π_t^prior_power``: 1 unless cells were re-weighted.
     """

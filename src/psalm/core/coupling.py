@@ -83,7 +83,7 @@ class Block:
     Parameters
     ----------
     treatment
-        Code of the treatment.
+        Code of the treatment, or of the treatment and stratum.
     source, target
         Positions of the block's cells among all source and all target cells.
     plan

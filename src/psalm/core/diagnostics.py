@@ -1,60 +1,140 @@
-"""Can the propensity scores be trusted? Discrimination, calibration and overlap, all on out-of-fold scores."""
+"""Can the propensity scores be trusted? Discrimination, calibration and overlap, all on out-of-fold scores.
+
+Cells are tallied some rows at a time, in bins of log-odds, so that the matrix of all cells and treatments is not
+needed. Within a bin, cells count as tied.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import pandas as pd
-
-from psalm.core.log_odds import log_loss, probabilities
+from scipy.special import log_softmax
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from psalm.core._types import FloatArray, IntArray
-    from psalm.core.propensity import Propensity
+
+WIDEST = 20.0
+"""Log-odds beyond ± this share the outermost bins."""
+
+N_BINS = 640
+"""Bins of 1/16 nat."""
 
 
-def one_vs_rest_auc(p: FloatArray, codes: IntArray) -> FloatArray:
-    """Area under the ROC curve of each treatment's probability against all others; 0.5 is chance.
+class Histogram:
+    """How often probabilities fall into bins of their log-odds, and how often they come true, per treatment."""
 
-    Probabilities, not centred log-odds: these are relative to a mean that differs between cells.
+    def __init__(self, n_treatments: int) -> None:
+        self.n_cells, self.n_true, self.sum_p = np.zeros((3, n_treatments, N_BINS))
+
+    def add(self, p: FloatArray, true: FloatArray) -> None:
+        """Count cells (n_cells, n_treatments)."""
+        n_treatments = len(self.n_cells)
+        with np.errstate(divide="ignore"):
+            log_odds = np.log(p) - np.log1p(-np.minimum(p, 1.0))
+        scaled = (np.clip(log_odds, -WIDEST, WIDEST) + WIDEST) / (2 * WIDEST) * (N_BINS - 1)
+        place = (np.rint(scaled).astype(np.int64) + N_BINS * np.arange(n_treatments)).ravel()
+        self.n_cells += np.bincount(place, None, self.n_cells.size).reshape(self.n_cells.shape)
+        self.n_true += np.bincount(place, true.ravel(), self.n_cells.size).reshape(self.n_cells.shape)
+        self.sum_p += np.bincount(place, p.ravel(), self.n_cells.size).reshape(self.n_cells.shape)
+
+    def auc(self) -> FloatArray:
+        """Area under the ROC curve of each treatment's probability against all others; 0.5 is chance."""
+        others = self.n_cells - self.n_true
+        below = others.cumsum(axis=1) - others / 2
+        pairs = self.n_true.sum(axis=1) * others.sum(axis=1)
+        return np.asarray((self.n_true * below).sum(axis=1) / pairs)
+
+    def curve(self, treatment: int, n_points: int = 10) -> FloatArray:
+        """Reliability curve in groups of bins that hold about equally many cells.
+
+        Returns
+        -------
+        (n_points, 3): mean predicted probability, observed frequency, number of cells.
+        """
+        cells = self.n_cells[treatment]
+        done = cells.cumsum() - cells / 2
+        group = np.minimum((done / max(cells.sum(), 1) * n_points).astype(int), n_points - 1)
+        n, true, p = (np.bincount(group, part[treatment], n_points) for part in (self.n_cells, self.n_true, self.sum_p))
+        n, true, p = (part[n > 0] for part in (n, true, p))
+        return np.column_stack([p / n, true / n, n])
+
+    def calibration_errors(self) -> FloatArray:
+        """Expected calibration error of each treatment's probability (n_treatments,)."""
+        return np.array([calibration_error(self.curve(t)) for t in range(len(self.n_cells))])
+
+
+class Tally:
+    """Everything that is counted about the probabilities of one kind, calibrated or not.
 
     Parameters
     ----------
-    p
-        (n_cells, n_treatments).
-    codes
-        (n_cells,) in ``range(n_treatments)``.
+    n_treatments
+        Number of columns.
     """
-    from sklearn.metrics import roc_auc_score
 
-    return np.array([roc_auc_score(codes == t, p[:, t]) for t in range(p.shape[1])])
+    def __init__(self, n_treatments: int) -> None:
+        self.each = Histogram(n_treatments)
+        self.top = Histogram(1)
+        self.n_cells, self.log_loss, self.open_variance = np.zeros((3, n_treatments))
+        self.confusion = np.zeros((n_treatments, n_treatments)) if n_treatments <= MOST_CONFUSED else None
+
+    def add(self, log_odds: FloatArray, codes: IntArray) -> Self:
+        """Count cells.
+
+        Parameters
+        ----------
+        log_odds
+            (n_cells, n_treatments), up to a constant per cell.
+        codes
+            (n_cells,) treatment of each cell; cells of −1 are left out.
+        """
+        cells = np.flatnonzero(codes >= 0)
+        log_p, codes = log_softmax(log_odds[cells], axis=1), codes[cells]
+        p, rows, n_treatments = np.exp(log_p), np.arange(len(cells)), log_odds.shape[1]
+        true = np.zeros(p.shape)
+        true[rows, codes] = 1
+        self.each.add(p, true)
+        best = p.argmax(axis=1)
+        self.top.add(p[rows, best, None], (best == codes)[:, None].astype(float))
+        self.n_cells += np.bincount(codes, minlength=n_treatments)
+        self.log_loss -= np.bincount(codes, log_p[rows, codes], n_treatments)
+        self.open_variance += (p * (1 - p)).sum(axis=0)
+        if self.confusion is not None:
+            self.confusion += true.T @ p
+        return self
+
+    def overlap(self) -> FloatArray:
+        """Positivity of each treatment: ``mean(p_t (1 − p_t)) / (π_t (1 − π_t))``.
+
+        The share of the treatment's label variance that the cells leave open: 0 where the treatment is told with
+        certainty (nothing to match by), 1 where it cannot be told at all.
+        """
+        n = self.n_cells.sum()
+        share = self.n_cells / n
+        return np.asarray(self.open_variance / n / (share * (1 - share)))
+
+    def mean_probabilities(self) -> FloatArray | None:
+        """Mean probability of each treatment (columns) in the cells of each (rows); None for very many treatments."""
+        return None if self.confusion is None else self.confusion / self.n_cells[:, None]
 
 
-def overlap(p: FloatArray, codes: IntArray) -> FloatArray:
-    """Positivity of each treatment: ``mean(p_t (1 − p_t)) / (π_t (1 − π_t))``.
-
-    The share of the treatment's label variance that the cells leave open: 0 where the treatment is told with
-    certainty (nothing to match by), 1 where it cannot be told at all.
-    """
-    share = np.bincount(codes, minlength=p.shape[1]) / len(codes)
-    open_variance = (p * (1 - p)).mean(axis=0)
-    return np.asarray(open_variance / (share * (1 - share)))
+MOST_CONFUSED = 500
+"""Number of treatments up to which they are compared pair by pair."""
 
 
-def reliability(p: FloatArray, codes: IntArray, n_bins: int = 10) -> FloatArray:
-    """Reliability curve of the most probable treatment, in bins that hold equally many cells.
+@dataclass(frozen=True)
+class Tallies:
+    """Before and after calibration."""
 
-    Returns
-    -------
-    (n_bins, 3): mean predicted probability, observed frequency, number of cells.
-    """
-    best = p.argmax(axis=1)
-    predicted = p[np.arange(len(codes)), best]
-    bins = np.array_split(np.argsort(predicted, kind="stable"), min(n_bins, len(codes)))
-    return np.array([[predicted[b].mean(), (best[b] == codes[b]).mean(), len(b)] for b in bins])
+    before: Tally
+    after: Tally
+
+    @classmethod
+    def of(cls, n_treatments: int) -> Self:
+        """Nothing counted."""
+        return cls(Tally(n_treatments), Tally(n_treatments))
 
 
 def calibration_error(curve: FloatArray) -> float:
@@ -62,34 +142,14 @@ def calibration_error(curve: FloatArray) -> float:
     return float(np.average(np.abs(curve[:, 0] - curve[:, 1]), weights=curve[:, 2]))
 
 
-def _temperature(scored: Propensity) -> float:
-    """Mean temperature over folds and repeats; NaN where the calibration is not a temperature."""
-    weights = [getattr(calibration, "weight", np.empty(2)) for calibration in scored.calibrations]
-    return float(np.mean([1 / weight if np.ndim(weight) == 0 else np.nan for weight in weights]))
+def chance_calibration_error(curve: FloatArray) -> float:
+    """The calibration error that probabilities without fault would show on as few cells."""
+    spread = np.sqrt(curve[:, 0] * (1 - curve[:, 0]) / curve[:, 2])
+    return float(np.average(np.sqrt(2 / np.pi) * spread, weights=curve[:, 2]))
 
 
-def report(
-    name: str, scored: Propensity, code: IntArray, treatments: Sequence[str]
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """All of these on the labelled cells of one modality: a table per treatment, one of calibration, and curves."""
-    labelled = code >= 0
-    code = code[labelled]
-    after = probabilities(scored.log_odds[labelled])
-    before = probabilities(scored.uncalibrated[labelled])
-    curves = {"before": reliability(before, code), "after": reliability(after, code)}
-    table = pd.DataFrame({"modality": name, "treatment": treatments})
-    table["n_cells"] = np.bincount(code, minlength=len(treatments))
-    table["frequency"] = table["n_cells"] / len(code)
-    table["auc"] = one_vs_rest_auc(after, code)
-    table["overlap"] = overlap(after, code)
-    calibration = pd.DataFrame({"modality": [name], "temperature": _temperature(scored)})
-    for when, p in (("before", before), ("after", after)):
-        calibration[f"log_loss_{when}"] = log_loss(np.log(p), code)
-        calibration[f"calibration_error_{when}"] = calibration_error(curves[when])
-    points = pd.concat(
-        [
-            pd.DataFrame(curve, columns=["predicted", "observed", "n_cells"]).assign(when=when)
-            for when, curve in curves.items()
-        ]
-    ).assign(modality=name)
-    return table, calibration, points
+def auc_standard_error(auc: FloatArray, n_true: FloatArray, n_other: FloatArray) -> FloatArray:
+    """Standard error of areas under the ROC curve (Hanley and McNeil, Radiology 1982)."""
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = auc * (1 - auc) + (n_true - 1) * (q1 - auc**2) + (n_other - 1) * (q2 - auc**2)
+    return np.asarray(np.sqrt(np.maximum(variance, 0.0) / (n_true * n_other)))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from scipy import sparse
-from torch import Tensor, nn
+from torch import nn
 
-from psalm.core.classifier import FittedClassifier, log_shares
+from psalm.core.classifier import FittedClassifier, log_shares, with_weight
+from psalm.core.minibatch import Schedule, Standardise, chunks, fit_network, moments
 
 if TYPE_CHECKING:
     from psalm.core._types import FloatArray, IntArray, Matrix
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
 class PerceptronClassifier:
     """One hidden layer on standardised features, trained in minibatches with early stopping on held-out cells.
 
-    Sparse features stay sparse but for the batch at hand. Every cell weighs the same.
+    Sparse features stay sparse but for the batch at hand. Treatments are not balanced.
 
     Parameters
     ----------
@@ -44,110 +41,23 @@ class PerceptronClassifier:
     patience: int = 8
     device: str = "auto"
 
-    def fit(self, features: Matrix, codes: IntArray, n_treatments: int, seed: int = 0) -> FittedClassifier:
-        """Fit on (n_cells, n_features) and (n_cells,)."""
-        device = torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+    def fit(
+        self, features: Matrix, codes: IntArray, n_treatments: int, seed: int = 0, weights: FloatArray | None = None
+    ) -> FittedClassifier:
+        """Fit on (n_cells, n_features), (n_cells,) and, maybe, weights (n_cells,)."""
+        cells = with_weight(features, codes, weights)
+        schedule = Schedule(
+            self.learning_rate, self.weight_decay, self.batch_size, self.max_epochs, self.patience, self.device
         )
-        rng = np.random.default_rng(seed)
-        with torch.random.fork_rng():  # initial weights and dropout draw from torch's own stream
-            torch.manual_seed(seed)
-            network = self._network(features, n_treatments).to(device)
-            self._train(network, features, codes, rng)
-        return FittedClassifier(NetworkModel(network.cpu(), n_treatments), log_shares(codes, n_treatments))
+        model = fit_network(lambda n_outputs: self._network(cells[0], n_outputs), cells, schedule, seed)
+        return FittedClassifier(model, log_shares(cells[1], n_treatments, cells[2]))
 
-    def _network(self, features: Matrix, n_treatments: int) -> nn.Sequential:
-        mean, scale = _moments(features)
-        width = features.shape[1]
+    def _network(self, features: Matrix, n_outputs: int) -> nn.Sequential:
         return nn.Sequential(
-            Standardise(torch.as_tensor(mean, dtype=torch.float32), torch.as_tensor(scale, dtype=torch.float32)),
-            nn.Linear(width, self.n_hidden),
+            Standardise(*moments(features[rows] for rows in chunks(features))),
+            nn.Linear(features.shape[1], self.n_hidden),
             nn.LayerNorm(self.n_hidden),
             nn.GELU(),
             nn.Dropout(self.dropout),
-            nn.Linear(self.n_hidden, n_treatments),
+            nn.Linear(self.n_hidden, n_outputs),
         )
-
-    def _train(self, network: nn.Sequential, features: Matrix, codes: IntArray, rng: np.random.Generator) -> None:
-        """Train in place and keep the weights of the best epoch."""
-        order = rng.permutation(len(codes))
-        held_out, training = np.split(order, [max(1, len(order) // 10)])
-        optimizer = torch.optim.AdamW(network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        best, best_epoch, best_weights = np.inf, 0, copy.deepcopy(network.state_dict())
-        for epoch in range(self.max_epochs):
-            network.train()
-            for batch in _batches(rng.permutation(training), self.batch_size):
-                optimizer.zero_grad()
-                _loss(network, features, codes, batch).backward()
-                optimizer.step()
-            network.eval()
-            with torch.no_grad():
-                losses = [_loss(network, features, codes, b).item() * len(b) for b in _batches(held_out, 4096)]
-            if sum(losses) < best:
-                best, best_epoch, best_weights = sum(losses), epoch, copy.deepcopy(network.state_dict())
-            if epoch - best_epoch >= self.patience:
-                break
-        network.load_state_dict(best_weights)
-        network.eval()
-
-
-class Standardise(nn.Module):
-    """Subtract means and divide by scales."""
-
-    def __init__(self, mean: Tensor, scale: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("mean", mean)
-        self.register_buffer("scale", scale)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(n_cells, n_features), standardised."""
-        return (inputs - self.get_buffer("mean")) / self.get_buffer("scale")
-
-
-@dataclass(frozen=True)
-class NetworkModel:
-    """A trained network that answers as a scikit-learn classifier does."""
-
-    network: nn.Sequential
-    n_treatments: int
-
-    @property
-    def classes_(self) -> IntArray:
-        """All treatments."""
-        return np.arange(self.n_treatments)
-
-    def predict_proba(self, features: Matrix) -> FloatArray:
-        """(n_cells, n_treatments) probabilities."""
-        with torch.no_grad():
-            parts = [
-                torch.softmax(self.network(_tensor(features, batch, torch.device("cpu"))).double(), dim=1).numpy()
-                for batch in _batches(np.arange(features.shape[0]), 4096)
-            ]
-        return np.concatenate(parts)
-
-
-def _moments(features: Matrix) -> tuple[FloatArray, FloatArray]:
-    """Mean and standard deviation of each feature; a constant feature keeps scale one."""
-    mean = np.asarray(features.mean(axis=0)).ravel()
-    if sparse.issparse(features):
-        square = np.asarray(features.multiply(features).mean(axis=0)).ravel()
-    else:
-        square = (np.asarray(features) ** 2).mean(axis=0)
-    scale = np.sqrt(np.maximum(square - mean**2, 0.0))
-    return mean, np.where(scale > 0, scale, 1.0)
-
-
-def _batches(cells: IntArray, size: int) -> list[IntArray]:
-    return [cells[start : start + size] for start in range(0, len(cells), size)]
-
-
-def _tensor(features: Matrix, cells: IntArray, device: torch.device) -> Tensor:
-    rows = features[cells]
-    dense = rows.toarray() if sparse.issparse(rows) else rows
-    return torch.as_tensor(np.asarray(dense, dtype=np.float32), device=device)
-
-
-def _loss(network: nn.Sequential, features: Matrix, codes: IntArray, cells: IntArray) -> Tensor:
-    device = next(network.parameters()).device
-    labels = torch.as_tensor(codes[cells], dtype=torch.long, device=device)
-    return nn.functional.cross_entropy(network(_tensor(features, cells, device)), labels)

@@ -1,77 +1,119 @@
 """Propensity scores of one modality: cross-fitting around a classifier of treatment.
 
 Every labelled cell is scored only by models that have not seen it; cells without a treatment are scored by all models.
+Models are trained first and cells are scored afterwards, some rows at a time: the matrix of all cells and treatments
+is never needed.
 Source: Xi, Osea, Xu and Hartford, NeurIPS 2024 (the score); out-of-fold, calibrated and centred scores are ours.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
-from psalm.core.calibration import TemperatureCalibrator, as_claimed
+from psalm.core.batch import BatchShift, adjust, balancing_weights
+from psalm.core.calibration import TemperatureCalibrator
+from psalm.core.ensemble import Ensemble, Member
 from psalm.core.folds import deal_folds, deal_groups
-from psalm.core.log_odds import cap_certainty, centre
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from psalm.core._types import BoolArray, FloatArray, IntArray, Matrix
     from psalm.core.calibration import Calibration, Calibrator
-    from psalm.core.classifier import Classifier, FittedClassifier
+    from psalm.core.classifier import Classifier
+
+CHUNK_ENTRIES = 2**23
+"""Log-odds that are computed at a time: 64 MB."""
+
+EVIDENCE_ENTRIES = 2**25
+"""Log-likelihoods that a calibration is learnt from at most; beyond, from a random sample of the cells."""
 
 
 @dataclass(frozen=True)
-class Member:
-    """One model of an ensemble with its calibration."""
+class Repeat:
+    """One way to deal the cells: the fold of each, and for each fold the member that has not seen it."""
 
-    model: FittedClassifier
-    calibration: Calibration
-    n_labelled: int
-
-    def log_odds(self, features: Matrix) -> FloatArray:
-        """Calibrated, capped, centred log-odds (n_cells, n_treatments) of cells that the model has not seen."""
-        raw = self.model.log_likelihood(features)
-        return centre(cap_certainty(self.calibration(raw, self.model.log_prior), self.n_labelled))
+    folds: IntArray
+    members: dict[int, Member]
 
 
 @dataclass(frozen=True)
-class Ensemble:
-    """All models of a cross-fit, for cells that none of them has seen."""
+class Rows:
+    """Centred log-odds of some cells (n_rows, n_treatments): calibrated and capped, and as the classifier claims."""
 
-    members: tuple[Member, ...]
-
-    def log_odds(self, features: Matrix) -> FloatArray:
-        """Mean over the members (n_cells, n_treatments)."""
-        total = self.members[0].log_odds(features)
-        for member in self.members[1:]:
-            total = total + member.log_odds(features)
-        return np.asarray(total / len(self.members))
+    log_odds: FloatArray
+    uncalibrated: FloatArray
 
 
 @dataclass(frozen=True)
 class Propensity:
-    """Scores of all cells of one modality.
+    """The scores of one modality, computed for the rows that are asked for.
 
     Parameters
     ----------
-    log_odds
-        (n_cells, n_treatments) calibrated, out-of-fold, centred log-odds.
-    uncalibrated
-        The same without calibration and cap: what the classifier claimed. NaN for cells without a treatment.
-    calibrations
-        One per fold and repeat.
+    features, codes, batches
+        As they were trained on.
+    repeats
+        Trained and calibrated.
     ensemble
-        The models, for new cells.
+        All models, for cells without a treatment and for new cells.
     """
 
-    log_odds: FloatArray
-    uncalibrated: FloatArray
-    calibrations: tuple[Calibration, ...]
+    features: Matrix
+    codes: IntArray
+    batches: IntArray | None
+    repeats: tuple[Repeat, ...]
     ensemble: Ensemble
+
+    @property
+    def n_treatments(self) -> int:
+        """Number of columns of the scores."""
+        return self.ensemble.n_treatments
+
+    @property
+    def calibrations(self) -> tuple[Calibration, ...]:
+        """One per fold and repeat."""
+        return tuple(member.calibration for repeat in self.repeats for member in repeat.members.values())
+
+    @cached_property
+    def log_odds(self) -> FloatArray:
+        """Scores of all cells (n_cells, n_treatments)."""
+        return np.concatenate([self.rows(cells).log_odds for cells in self.chunks()])
+
+    @cached_property
+    def uncalibrated(self) -> FloatArray:
+        """The same as the classifier claims them."""
+        return np.concatenate([self.rows(cells).uncalibrated for cells in self.chunks()])
+
+    def chunks(self) -> Iterator[IntArray]:
+        """All cells, in portions that fit :data:`CHUNK_ENTRIES`."""
+        size = max(1, CHUNK_ENTRIES // self.n_treatments)
+        for start in range(0, len(self.codes), size):
+            yield np.arange(start, min(start + size, len(self.codes)))
+
+    def rows(self, cells: IntArray) -> Rows:
+        """Out-of-fold scores of some cells; what is uncalibrated is NaN for cells without a treatment."""
+        found, claimed = np.zeros((2, len(cells), self.n_treatments))
+        for repeat in self.repeats:
+            for fold, member in repeat.members.items():
+                own = np.flatnonzero(repeat.folds[cells] == fold)
+                if len(own):
+                    said = member.log_likelihood(*self._inputs(cells[own]))
+                    found[own] += member.calibrated(said) / len(self.repeats)
+                    claimed[own] += member.claimed(said) / len(self.repeats)
+        unlabelled = np.flatnonzero(self.codes[cells] < 0)
+        if len(unlabelled):
+            found[unlabelled] = self.ensemble.log_odds(*self._inputs(cells[unlabelled]))
+            claimed[unlabelled] = np.nan
+        return Rows(found, claimed)
+
+    def _inputs(self, cells: IntArray) -> tuple[Matrix, IntArray | None]:
+        return self.features[cells], None if self.batches is None else self.batches[cells]
 
 
 @dataclass(frozen=True)
@@ -104,15 +146,16 @@ class CrossFit:
         rng: np.random.Generator,
         *,
         groups: IntArray | None = None,
+        batches: IntArray | None = None,
         n_jobs: int | None = None,
-        tick: Callable[[], None] = lambda: None,
+        tick: Callable[[], object] = lambda: None,
     ) -> Propensity:
-        """Score every cell.
+        """Train and calibrate.
 
         Parameters
         ----------
         features
-            (n_cells, n_features), dense or CSR.
+            (n_cells, n_features), dense or CSR, or for some classifiers an array of more dimensions.
         codes
             (n_cells,) treatment of each cell, −1 where it has none.
         n_treatments
@@ -121,117 +164,112 @@ class CrossFit:
             Draws the folds, and seeds estimators whose ``random_state`` is None.
         groups
             (n_cells,) group of each cell; folds never split a group.
+        batches
+            (n_cells,) batch of each cell, which scores are to be free of.
         n_jobs
             Folds trained at a time, as in joblib; the result does not depend on it.
         tick
             Called after each trained model.
         """
-        labelled = codes >= 0
-        log_odds, uncalibrated = np.zeros((2, len(codes), n_treatments))
+        inputs = _Inputs(features, codes, batches, n_treatments)
+        repeats: list[Repeat] = []
         members: list[Member] = []
-        calibrations: list[Calibration] = []
         for _ in range(self.n_repeats):
             folds = self._deal(codes, groups, rng)
             seeds = rng.integers(2**31, size=self.n_folds).tolist()
-            models = self._fit(features, codes, n_treatments, folds, seeds, n_jobs=n_jobs, tick=tick)
-            repeat = _Repeat(codes, folds, models, features)
-            fitted = repeat.calibrate(self.calibrator)
-            log_odds += repeat.log_odds(fitted) / self.n_repeats
-            uncalibrated += repeat.uncalibrated() / self.n_repeats
-            whole = self.calibrator.fit(*repeat.evidence(labelled))
-            members += [Member(model, whole, int(labelled.sum())) for model in models.values()]
-            calibrations += fitted.values()
-        ensemble = Ensemble(tuple(members))
-        if not labelled.all():
-            log_odds[~labelled] = ensemble.log_odds(features[~labelled])
-        return Propensity(log_odds, uncalibrated, tuple(calibrations), ensemble)
+            trained = self._train(inputs, folds, seeds, n_jobs=n_jobs, tick=tick)
+            repeat, whole = self._calibrate(inputs, folds, trained, rng)
+            repeats.append(repeat)
+            members += whole
+        return Propensity(features, codes, batches, tuple(repeats), Ensemble(tuple(members)))
 
     def _deal(self, codes: IntArray, groups: IntArray | None, rng: np.random.Generator) -> IntArray:
         if groups is None:
             return deal_folds(codes, self.n_folds, rng)
         return deal_groups(codes, groups, self.n_folds, rng)
 
-    def _fit(
+    def _train(
         self,
-        features: Matrix,
-        codes: IntArray,
-        n_treatments: int,
+        inputs: _Inputs,
         folds: IntArray,
         seeds: list[int],
         *,
         n_jobs: int | None,
-        tick: Callable[[], None],
-    ) -> dict[int, FittedClassifier]:
+        tick: Callable[[], object],
+    ) -> dict[int, Member]:
         """The model of each fold, trained on all others."""
         from joblib import Parallel, delayed
 
-        labelled = codes >= 0
+        labelled = inputs.codes >= 0
         present = np.unique(folds[labelled]).tolist()
         jobs = (
-            delayed(_fit_fold)(self.classifier, features, codes, n_treatments, labelled & (folds != fold), seeds[fold])
-            for fold in present
+            delayed(_train_one)(self.classifier, inputs, labelled & (folds != fold), seeds[fold]) for fold in present
         )
-        models = {}
-        for fold, model in zip(present, Parallel(n_jobs=n_jobs, return_as="generator")(jobs), strict=True):
-            models[fold] = model
+        members = {}
+        for fold, member in zip(present, Parallel(n_jobs=n_jobs, return_as="generator")(jobs), strict=True):
+            members[fold] = replace(member, n_labelled=int(labelled.sum()))
             tick()
-        return models
+        return members
+
+    def _calibrate(
+        self, inputs: _Inputs, folds: IntArray, trained: dict[int, Member], rng: np.random.Generator
+    ) -> tuple[Repeat, list[Member]]:
+        """Each fold's member, calibrated on the cells of all others; and all members, calibrated on all cells."""
+        cells = np.flatnonzero(inputs.codes >= 0)
+        n_most = max(1, EVIDENCE_ENTRIES // inputs.n_treatments)
+        if len(cells) > n_most:
+            cells = np.sort(rng.choice(cells, n_most, replace=False))
+        said, log_prior = np.zeros((2, len(cells), inputs.n_treatments))
+        for fold, member in trained.items():
+            own = folds[cells] == fold
+            said[own] = member.log_likelihood(*inputs.of(cells[own]))
+            log_prior[own] = member.model.log_prior
+
+        def learnt_from(chosen: BoolArray) -> Calibration:
+            return self.calibrator.fit(said[chosen], inputs.codes[cells[chosen]], log_prior[chosen])
+
+        repeat = Repeat(
+            folds,
+            {fold: replace(member, calibration=learnt_from(folds[cells] != fold)) for fold, member in trained.items()},
+        )
+        everything = learnt_from(np.ones(len(cells), dtype=bool))
+        return repeat, [replace(member, calibration=everything) for member in trained.values()]
 
 
-def _fit_fold(
-    classifier: Classifier, features: Matrix, codes: IntArray, n_treatments: int, training: BoolArray, seed: int
-) -> FittedClassifier:
+@dataclass(frozen=True)
+class _Inputs:
+    """What a cross-fit learns from."""
+
+    features: Matrix
+    codes: IntArray
+    batches: IntArray | None
+    n_treatments: int
+
+    def of(self, cells: IntArray | BoolArray) -> tuple[Matrix, IntArray | None]:
+        """Features and batches of some cells."""
+        return self.features[cells], None if self.batches is None else self.batches[cells]
+
+
+def _train_one(classifier: Classifier, inputs: _Inputs, training: BoolArray, seed: int) -> Member:
+    """One model on the training cells, free of batches where these are given."""
     from threadpoolctl import threadpool_limits
 
+    (features, batches), codes = inputs.of(training), inputs.codes[training]
     # the number of threads changes the last bits of a sum, and may not change the scores
     with threadpool_limits(limits=1):
-        return classifier.fit(features[training], codes[training], n_treatments, seed)
-
-
-class _Repeat:
-    """Out-of-fold log-likelihoods of one way to deal the cells."""
-
-    def __init__(self, codes: IntArray, folds: IntArray, models: dict[int, FittedClassifier], features: Matrix) -> None:
-        self.codes, self.folds = codes, folds
-        n_treatments = next(iter(models.values())).n_treatments
-        self.log_likelihood, self.log_prior = np.zeros((2, len(codes), n_treatments))
-        for fold, model in models.items():
-            cells = folds == fold
-            self.log_likelihood[cells] = model.log_likelihood(features[cells])
-            self.log_prior[cells] = model.log_prior
-
-    def evidence(self, cells: BoolArray) -> tuple[FloatArray, IntArray, FloatArray]:
-        """What a calibrator learns from."""
-        return self.log_likelihood[cells], self.codes[cells], self.log_prior[cells]
-
-    def calibrate(self, calibrator: Calibrator) -> dict[int, Calibration]:
-        """The calibration of each fold, learnt from the cells of all others."""
-        labelled = self.codes >= 0
-        return {
-            fold: calibrator.fit(*self.evidence(labelled & (self.folds != fold)))
-            for fold in np.unique(self.folds[labelled]).tolist()
-        }
-
-    def log_odds(self, calibrations: dict[int, Calibration]) -> FloatArray:
-        """Calibrated, capped, centred log-odds of the labelled cells; zero for others."""
-        found = np.zeros_like(self.log_likelihood)
-        n_labelled = int((self.codes >= 0).sum())
-        for fold, calibration in calibrations.items():
-            cells = self.folds == fold
-            found[cells] = centre(
-                cap_certainty(calibration(self.log_likelihood[cells], self.log_prior[cells]), n_labelled)
-            )
-        return found
-
-    def uncalibrated(self) -> FloatArray:
-        """Centred log-odds as the classifier claims them; NaN for cells without a treatment."""
-        found = centre(as_claimed()(self.log_likelihood, self.log_prior))
-        found[self.codes < 0] = np.nan
-        return found
+        if batches is None:
+            return Member(classifier.fit(features, codes, inputs.n_treatments, seed), None, len(codes))
+        shift = BatchShift.fit(features, codes, batches)
+        model = classifier.fit(
+            adjust(features, batches, shift), codes, inputs.n_treatments, seed, balancing_weights(codes, batches)
+        )
+        return Member(model, shift, len(codes))
 
 
 def as_rows(features: Matrix) -> Matrix:
-    """Features whose rows can be selected cheaply: CSR where sparse, float64 where dense."""
+    """Features whose rows can be selected cheaply: CSR where sparse, float64 where dense, images as they are."""
     if sparse.issparse(features):
         return sparse.csr_matrix(features)
+    if np.ndim(features) > 2:  # noqa: PLR2004, images
+        return np.asarray(features)
     return np.asarray(features, dtype=np.float64)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def report(mdata: MuData, key: str = _keys.MATCH) -> pd.DataFrame:
-    """How the match went, one row per treatment.
+    """How the match went, one row per treatment (and stratum).
 
     Parameters
     ----------
@@ -23,7 +23,8 @@ def report(mdata: MuData, key: str = _keys.MATCH) -> pd.DataFrame:
 
     Returns
     -------
-    A copy of the table in ``mdata.uns[key]``, indexed by treatment; columns as :func:`psalm.tl.match` lists them.
+    A copy of the table in ``mdata.uns[key]``, indexed by treatment (and stratum, where there are strata); columns as
+    :func:`psalm.tl.match` lists them.
 
     Raises
     ------
@@ -33,7 +34,7 @@ def report(mdata: MuData, key: str = _keys.MATCH) -> pd.DataFrame:
     Examples
     --------
     >>> import psalm
-    >>> mdata = psalm.datasets.simulated(n_cells=300, n_treatments=3)
+    >>> mdata = psalm.datasets.simulated(n_cells=300)
     >>> psalm.pp.treatment(mdata, "perturbation")
     >>> psalm.tl.propensity(mdata, progress=False)
     >>> psalm.tl.match(mdata, source="a", target="b", progress=False)
@@ -41,4 +42,4 @@ def report(mdata: MuData, key: str = _keys.MATCH) -> pd.DataFrame:
     300
     """
     table = _access.run(_access.container(mdata), key, "tl.match", "key")["table"]
-    return table.set_index("treatment")
+    return table.set_index(["treatment", "within"] if "within" in table else "treatment")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from psalm import _access, _keys
+from psalm import _access, _keys, _matches
 from psalm.pl._axes import MANY_TREATMENTS, finish, height_for, legend_above, new_axes
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def match(mdata: MuData, *, match_key: str = _keys.MATCH, show: bool | None = No
     Examples
     --------
     >>> import psalm
-    >>> mdata = psalm.datasets.simulated(n_cells=300, n_treatments=3)
+    >>> mdata = psalm.datasets.simulated(n_cells=300)
     >>> psalm.pp.treatment(mdata, "perturbation")
     >>> psalm.tl.propensity(mdata, progress=False)
     >>> psalm.tl.match(mdata, source="a", target="b", progress=False)
@@ -64,7 +64,7 @@ def _cells(ax: Axes, table: pd.DataFrame, source: str, target: str) -> None:
     ax.barh(rows + 0.2, table["n_target"], height=0.4, color="0.7", label=target)
     ax.set_xlabel("cells")
     if len(table) <= MANY_TREATMENTS:
-        ax.set_yticks(rows, table["treatment"], fontsize="small")
+        ax.set_yticks(rows, _matches.block_names(table), fontsize="small")
     else:
         ax.set_yticks([])
         ax.set_ylabel(f"{len(table)} treatments")

@@ -41,7 +41,7 @@ def propensity(
     Examples
     --------
     >>> import psalm
-    >>> mdata = psalm.datasets.simulated(n_cells=300, n_treatments=3)
+    >>> mdata = psalm.datasets.simulated(n_cells=300)
     >>> psalm.pp.treatment(mdata, "perturbation")
     >>> psalm.tl.propensity(mdata, progress=False)
     >>> figure = psalm.pl.propensity(mdata, return_fig=True)
@@ -50,11 +50,12 @@ def propensity(
     if "calibration" not in stored:
         msg = f"The scores {propensity_key!r} come from `tl.score`, which has no report. Plot those of `tl.propensity`."
         raise ValueError(msg)
-    n_treatments = len(stored["treatments"])
-    figure, axes = new_axes(2, 10.0, height_for(n_treatments, least=4.2))
-    for position, name in enumerate(stored["calibration"]["modality"]):
+    modalities = stored["table"]["modality"].unique()
+    names = _levels(stored["table"], modalities[0])
+    figure, axes = new_axes(2, 10.0, height_for(len(names), least=4.2))
+    for position, name in enumerate(modalities):
         _reliability(axes[0], stored, name, f"C{position}")
-        _auc(axes[1], stored["table"], name, f"C{position}", position / len(stored["calibration"]))
+        _auc(axes[1], stored["table"], name, f"C{position}", position / len(modalities))
     axes[0].axline((0, 0), slope=1, color="0.6", linewidth=0.8, zorder=0)
     axes[0].set(
         xlabel="predicted probability of the top treatment,\nbefore and after calibration",
@@ -62,7 +63,7 @@ def propensity(
     )
     limit = 1.04 * float(stored["reliability"][["predicted", "observed"]].max().max())
     axes[0].set(xlim=(0, limit), ylim=(0, limit))
-    _treatment_axis(axes[1], list(stored["treatments"]))
+    _treatment_axis(axes[1], names)
     axes[1].axvline(0.5, color="0.6", linewidth=0.8, zorder=0)
     axes[1].set(xlabel="out-of-fold AUC (0.5 = chance)")
     for ax in axes:
@@ -71,12 +72,22 @@ def propensity(
 
 
 def _reliability(ax: Axes, stored: dict[str, pd.DataFrame], name: str, colour: str) -> None:
-    curves = stored["reliability"]
-    error = stored["calibration"].set_index("modality").loc[name]
-    for when, style in (("before", ":"), ("after", "-")):
-        curve = curves[(curves["modality"] == name) & (curves["when"] == when)]
-        label = f"{name} {when} (error {error[f'calibration_error_{when}']:.3f})"
-        ax.plot(curve["predicted"], curve["observed"], style, color=colour, marker="o", markersize=3, label=label)
+    curves = stored["reliability"][stored["reliability"]["modality"] == name]
+    errors = stored["calibration"][stored["calibration"]["modality"] == name]
+    for (_, error), marker in zip(errors.iterrows(), "osD^v<>" * len(errors), strict=False):
+        factor = error.get("factor", "")
+        of_factor = curves[curves["factor"] == factor] if factor else curves
+        for when, style in (("before", ":"), ("after", "-")):
+            curve = of_factor[of_factor["when"] == when]
+            label = f"{name}{f' {factor}' if factor else ''} {when} (error {error[f'calibration_error_{when}']:.3f})"
+            ax.plot(curve["predicted"], curve["observed"], style, color=colour, marker=marker, ms=3, label=label)
+
+
+def _levels(table: pd.DataFrame, modality: str) -> list[str]:
+    """What the rows of a modality stand for: treatments, or levels of factors."""
+    rows = table[table["modality"] == modality]
+    names = rows["treatment"].astype(str)
+    return list(rows["factor"].astype(str) + "=" + names if "factor" in rows else names)
 
 
 def _auc(ax: Axes, table: pd.DataFrame, name: str, colour: str, shift: float) -> None:

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from psalm import _access, _checks, _keys
+from psalm.pp import _columns, _labels, _strata
+from psalm.pp._slots import Slot
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mudata import MuData
 
+    from psalm.pp._columns import Key
+    from psalm.pp._labels import Control, Labels, Translation
+
 KEPT, RARE, UNSHARED = "kept", "rare", "not shared"
+STATUS, CONTROL = "status", "control"
 
 
 def treatment(
     mdata: MuData,
-    key: str | Mapping[str, str],
+    key: Key,
     *,
+    mapping: Translation | None = None,
+    control: Control | None = None,
+    separator: str | None = None,
+    within: Key | None = None,
     min_cells: int = 10,
     key_added: str = _keys.TREATMENT,
 ) -> None:
@@ -36,182 +47,191 @@ def treatment(
     key
         Column with the treatment (perturbation, dose, cell type) in the ``obs`` of each modality or of ``mdata``,
         or a mapping from modality to column where names differ.
+        A list of columns, such as drug and dose, makes each combination a treatment, named ``"dex : 10"``.
+        A cell with any part missing has none, and levels that are numbers ascend unless their categories are ordered.
+    mapping
+        From label to treatment, such as guide to gene: a mapping, a Series, or a function that gets the label as text.
+        A label that leads to None or NaN leaves its cells without treatment; a label that is not held is an error.
+        A modality may also be labelled with treatments of the mapping: they pass as they are.
+        Labels are compared as text, so 1 and 1.0 are the same.
+    control
+        Label or labels of negative controls, as they are after ``mapping``; of several columns the combination,
+        ``"DMSO : 0"``.
+        A single one keeps its name; several become one treatment, "control".
+    separator
+        Where a label is split into the parts of a combination, such as "+".
+        Parts are stripped, sorted and taken once, so "B+A" is "A+B" and "A+A" is "A", and controls drop out: with the
+        control "NT", "A+NT" is "A".
+        A mapping then holds parts or whole labels, the whole coming first; a function gets the parts.
+    within
+        Column with the stratum (donor, plate) inside which cells may be matched, given like ``key``.
+        A cell without stratum gets no treatment.
     min_cells
-        A treatment with fewer cells in any modality is rare.
+        A treatment with fewer cells in any modality, all strata together, is rare.
         A classifier learns little from a handful of cells; lower it if you must keep small groups.
     key_added
-        Name of the columns and the table that are written.
+        Name of the columns and the table that are written, and beginning of the names of the others.
 
     Returns
     -------
     None. Writes the categorical ``obs[key_added]`` of ``mdata`` and of each modality, with the same categories, and
-    ``mdata.uns[key_added]``, a table of treatment × modality counts with a column ``status``
-    ("kept", "rare", "not shared").
+    ``mdata.uns[key_added]``, a table of treatment × modality counts with the columns ``status``
+    ("kept", "rare", "not shared") and ``control`` (bool, True for the negative control).
+
+    With several columns or a separator, ``mdata.uns[key_added + "_factors"]``: a table with the columns ``treatment``,
+    ``factor`` and ``level``, one row for each kept treatment and factor.
+    Factors are the columns (named as in the first modality) with their values as levels, "control" where pooled
+    controls differ; or the parts with the levels "present" and "absent".
+
+    With ``within``, the categorical ``obs[key_added + "_within"]`` of each modality, with the same categories, and
+    ``mdata.uns[key_added + "_within"]``: the number of ``cells`` by kept ``treatment``, ``stratum`` and ``modality``.
+    What an earlier call wrote to slots that this call does not write is removed.
 
     Raises
     ------
     KeyError
         The column is missing.
     ValueError
-        Fewer than two treatments remain, a cell has different treatments in two modalities, or ``key_added`` is a
-        column of yours that would change.
+        Fewer than two treatments remain, a cell has different treatments in two modalities, a label or control is
+        not known, no treatment has cells of all modalities in one stratum, or ``key_added`` is a column of yours that
+        would change.
 
     Examples
     --------
     >>> import psalm
-    >>> mdata = psalm.datasets.simulated(n_cells=300, n_treatments=3)
+    >>> mdata = psalm.datasets.simulated(n_cells=300)
     >>> psalm.pp.treatment(mdata, "perturbation")
     >>> mdata.uns["treatment"][["a", "b"]].sum().tolist()
     [300, 300]
+
+    Guides in one modality and genes in the other, with a negative control:
+
+    >>> guides = {f"{gene}_g1": gene for gene in mdata["a"].obs["perturbation"].cat.categories}
+    >>> mdata["a"].obs["guide"] = mdata["a"].obs["perturbation"].astype(str) + "_g1"
+    >>> psalm.pp.treatment(mdata, {"a": "guide", "b": "perturbation"}, mapping=guides, control="control")
+    >>> mdata.uns["treatment"].query("control").index.tolist()
+    ['control']
     """
     _access.container(mdata)
     _checks.whole_number("min_cells", min_cells, least=1)
     _checks.slot_name(key_added)
-    if isinstance(key, Mapping):
-        _access.by_modality(mdata, key, "key")
-    labels = {name: _labels(mdata, name, key) for name in mdata.mod}
-    counts = _count(labels, min_cells)
-    kept = counts.index[counts["status"] == KEPT]
+    _refuse_reserved(mdata)
+    labels = _labels.read(mdata, key, mapping=mapping, control=control, separator=separator)
+    strata = {} if within is None else _strata.read(mdata, within)
+    usable = {name: _with_stratum(column, strata.get(name)) for name, column in labels.columns.items()}
+    counts = _count(usable, labels.control, min_cells)
+    kept = counts.index[counts[STATUS] == KEPT]
     if len(kept) < 2:  # noqa: PLR2004, nothing to tell apart
-        raise ValueError(_too_few(counts, labels, min_cells))
-    columns = {
-        name: pd.Series(pd.Categorical(column, categories=kept), column.index) for name, column in labels.items()
-    }
-    joint = _joint(mdata, columns)
-    if not _is_ours(mdata, key, key_added):
-        for name, column in columns.items():
-            _refuse_loss(mdata.mod[name].obs, column, key_added, f"mdata[{name!r}]")
-        _refuse_loss(mdata.obs, joint, key_added, "mdata")
+        raise ValueError(_too_few(counts, labels, usable, min_cells))
+    columns = {name: pd.Series(pd.Categorical(one, categories=kept), one.index) for name, one in usable.items()}
+    pairs = _strata.count(columns, strata) if strata else None
+    lacking = None if pairs is None else _strata.one_sided(pairs)
 
-    for name, column in columns.items():
-        mdata.mod[name].obs[key_added] = column
-    mdata.obs[key_added] = joint
-    mdata.uns[key_added] = counts
-    _report(labels, columns, counts, min_cells)
+    slots = [
+        Slot(key_added, [STATUS], counts, columns, _columns.joint(mdata, columns, "treatment")),
+        Slot(_keys.factors(key_added), _labels.FACTORS, labels.factors(kept), {}),
+        Slot(_keys.within(key_added), _strata.COUNTS, pairs, strata or dict.fromkeys(mdata.mod)),
+    ]
+    read = _columns.named(mdata, key, within)
+    for slot in slots:
+        slot.check(mdata, read)
+    for slot in slots:
+        slot.write(mdata, read)
+    _report(labels, usable, columns, counts, lacking, min_cells)
 
 
-def _labels(mdata: MuData, name: str, key: str | Mapping[str, str]) -> pd.Series:
-    """Treatment of each cell of a modality as a string, NaN where missing."""
-    if isinstance(key, Mapping) and name not in key:
-        msg = f"`key` names no column for modality {name!r}. It names {_checks.listed(key)}: add {name!r}."
-        raise KeyError(msg)
-    column = key[name] if isinstance(key, Mapping) else key
-    adata = mdata.mod[name]
-    if column in adata.obs:
-        found = adata.obs[column]
-    elif column in mdata.obs:
-        found = mdata.obs.loc[adata.obs_names, column]
-    else:
+def _refuse_reserved(mdata: MuData) -> None:
+    """Require modalities that can stand beside the other columns of the table."""
+    reserved = [name for name in mdata.mod if name in (STATUS, CONTROL)]
+    if reserved:
         msg = (
-            f"`key={column!r}` is neither in `mdata[{name!r}].obs` nor in `mdata.obs`. "
-            f"Found: {_checks.listed(adata.obs)}. Pass one of these, or a mapping from modality to column."
+            f"A modality is named {_checks.listed(reserved)}, as a column of the table of treatments is. "
+            "Rename the modality."
         )
-        raise KeyError(msg)
-    labels = found.astype("category").cat
-    names = [_text(category) for category in labels.categories]
-    distinct = list(dict.fromkeys(names))
-    positions = np.array([*map(distinct.index, names), -1])  # code −1, missing, takes the last
-    return pd.Series(pd.Categorical.from_codes(positions[labels.codes], categories=distinct), index=adata.obs_names)
+        raise ValueError(msg)
 
 
-def _text(label: object) -> str:
-    """A label as text; 1 and 1.0, which a missing value makes of it, are the same dose."""
-    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+def _with_stratum(column: pd.Series, stratum: pd.Series | None) -> pd.Series:
+    """The treatment of cells that have a stratum."""
+    return column if stratum is None else column.where(stratum.notna())
 
 
-def _count(labels: Mapping[str, pd.Series], min_cells: int) -> pd.DataFrame:
+def _count(columns: Mapping[str, pd.Series], control: str | None, min_cells: int) -> pd.DataFrame:
     """Treatment × modality counts with the status of each treatment."""
-    counts = pd.DataFrame({name: column.value_counts(sort=False) for name, column in labels.items()})
-    first = next(iter(labels.values())).cat.categories
-    order = [*first, *sorted(set(counts.index) - set(first))]
-    counts = counts.reindex(order).fillna(0).astype(int)
+    names = next(iter(columns.values())).cat.categories
+    counts = pd.DataFrame(
+        {name: np.bincount(column.cat.codes[column.notna()], minlength=len(names)) for name, column in columns.items()},
+        index=pd.Index(names.astype(str)),
+    )
     counts = counts[(counts > 0).any(axis=1)]
     status = pd.Series(KEPT, index=counts.index)
     status[(counts < min_cells).any(axis=1)] = RARE
     status[(counts == 0).any(axis=1)] = UNSHARED
-    counts.index = pd.Index(counts.index.astype(str), name=None)
-    return counts.assign(status=status.to_numpy())
+    return counts.assign(**{STATUS: status, CONTROL: counts.index == control})
 
 
-def _joint(mdata: MuData, columns: Mapping[str, pd.Series]) -> pd.Series:
-    """Treatment of each cell of the container."""
-    joint = np.full(mdata.n_obs, -1)
-    for name, column in columns.items():
-        known = np.flatnonzero(column.notna())
-        rows, codes = mdata.obs_names.get_indexer(column.index[known]), column.cat.codes.to_numpy()[known]
-        clash = (joint[rows] >= 0) & (joint[rows] != codes)
-        if clash.any():
-            msg = (
-                f"{int(clash.sum())} cells of modality {name!r} have another treatment than the cells of the same name "
-                f"in another modality, e.g. {column.index[known][clash][0]!r}. The same name means the same cell: "
-                "rename the cells of one modality, or correct the labels."
-            )
-            raise ValueError(msg)
-        joint[rows] = codes
-    categories = next(iter(columns.values())).cat.categories
-    return pd.Series(pd.Categorical.from_codes(joint, categories=categories), index=mdata.obs_names)
-
-
-def _is_ours(mdata: MuData, key: str | Mapping[str, str], key_added: str) -> bool:
-    """Whether the slots were written by an earlier call, from other columns than the ones to be written."""
-    table = mdata.uns.get(key_added)
-    ours = isinstance(table, pd.DataFrame) and "status" in table
-    if table is not None and not ours:
-        msg = f"`mdata.uns[{key_added!r}]` is an entry of yours and would be lost. Pass another `key_added=`."
-        raise ValueError(msg)
-    read = set(key.values()) if isinstance(key, Mapping) else {key}
-    return ours and key_added not in read
-
-
-def _refuse_loss(obs: pd.DataFrame, column: pd.Series, key_added: str, where: str) -> None:
-    """Refuse to overwrite a column of the user's that holds something else."""
-    if key_added not in obs:
-        return
-    old = obs[key_added].astype(object)
-    same = (old.astype(str) == column.astype(object).astype(str)) | (old.isna() & column.isna())
-    if not same.all():
-        msg = (
-            f"`{where}.obs[{key_added!r}]` is a column of yours, and {int((~same).sum())} of its values would be lost. "
-            "Pass another `key_added=`, and the same name as `treatment=` to `tl.propensity`."
-        )
-        raise ValueError(msg)
-
-
-def _too_few(counts: pd.DataFrame, labels: Mapping[str, pd.Series], min_cells: int) -> str:
-    kept = counts.index[counts["status"] == KEPT]
-    found = "; ".join(f"{name}: {_checks.listed(counts.index[counts[name] > 0])}" for name in labels)
+def _too_few(counts: pd.DataFrame, labels: Labels, usable: Mapping[str, pd.Series], min_cells: int) -> str:
+    n_kept = (counts[STATUS] == KEPT).sum()
+    found = "; ".join(f"{name}: {_checks.listed(counts.index[counts[name] > 0])}" for name in usable)
+    lost = _lost(labels, usable)
     return (
-        f"Only {len(kept)} treatments have at least {min_cells} cells in every modality, and two are needed. "
-        f"Found in {found}. Check the spelling of labels across modalities, or lower `min_cells`."
+        f"Only {n_kept} treatments have at least {min_cells} cells in every modality, and two are needed. "
+        f"Found in {found}. "
+        + "".join(f"{reason[0].upper()}{reason[1:]}. " for reason in lost)
+        + "Check the spelling of labels across modalities, or lower `min_cells`."
     )
+
+
+def _lost(labels: Labels, usable: Mapping[str, pd.Series]) -> list[str]:
+    """Cells without label and without stratum, in words."""
+    reasons = []
+    bare = {name: int(column.isna().sum()) for name, column in labels.columns.items()}
+    if any(bare.values()):
+        nothing = {name: f" ({n} mapped to nothing)" if n else "" for name, n in labels.n_to_nothing.items()}
+        reasons.append("no label: " + ", ".join(f"{n} cells in {name}{nothing[name]}" for name, n in bare.items() if n))
+    astray = {name: int(column.isna().sum()) - bare[name] for name, column in usable.items()}
+    if any(astray.values()):
+        reasons.append("no stratum: " + ", ".join(f"{n} cells in {name}" for name, n in astray.items() if n))
+    return reasons
 
 
 def _report(
-    labels: Mapping[str, pd.Series], columns: Mapping[str, pd.Series], counts: pd.DataFrame, min_cells: int
+    labels: Labels,
+    usable: Mapping[str, pd.Series],
+    columns: Mapping[str, pd.Series],
+    counts: pd.DataFrame,
+    lacking: pd.DataFrame | None,
+    min_cells: int,
 ) -> None:
     """One warning for everything that will not be matched."""
-    left = {name: int(columns[name].isna().sum()) for name in labels}
-    if not any(left.values()):
-        return
+    sentences = []
+    left = {name: int(column.isna().sum()) for name, column in columns.items()}
+    if any(left.values()):
+        reasons = [*_left_out(counts, min_cells), *_lost(labels, usable)]
+        sentences.append(
+            "These cells keep no treatment and will not be matched: "
+            + ", ".join(f"{n} in {name}" for name, n in left.items())
+            + ". Reasons: "
+            + ". ".join(reasons)
+            + ". Lower `min_cells` or correct the labels to include them."
+        )
+    if lacking is not None and len(lacking):
+        sentences.append(_strata.sentence(lacking))
+    if sentences:
+        warnings.warn(" ".join(sentences), UserWarning, stacklevel=3)
+
+
+def _left_out(counts: pd.DataFrame, min_cells: int) -> list[str]:
+    """Treatments that are not kept, in words."""
     reasons = [
-        f"{status} ({explanation}): " + "; ".join(_with_counts(counts[counts["status"] == status]))
+        f"{status} ({explanation}): " + "; ".join(_with_counts(counts[counts[STATUS] == status]))
         for status, explanation in ((RARE, f"fewer than {min_cells} cells"), (UNSHARED, "missing in a modality"))
-        if (counts["status"] == status).any()
+        if (counts[STATUS] == status).any()
     ]
-    alike = _alike(counts.index[counts["status"] == UNSHARED])
+    alike = _alike(counts.index[counts[STATUS] == UNSHARED])
     if alike:
         reasons.append("spelled alike, so perhaps the same: " + "; ".join(alike))
-    unlabelled = {name: int(column.isna().sum()) for name, column in labels.items() if column.isna().any()}
-    if unlabelled:
-        reasons.append("no label: " + ", ".join(f"{n} cells in {name}" for name, n in unlabelled.items()))
-    msg = (
-        "These cells keep no treatment and will not be matched: "
-        + ", ".join(f"{n} in {name}" for name, n in left.items())
-        + ". Reasons: "
-        + ". ".join(reasons)
-        + ". Lower `min_cells` or correct the labels to include them."
-    )
-    warnings.warn(msg, UserWarning, stacklevel=3)
+    return reasons
 
 
 def _alike(names: pd.Index) -> list[str]:
@@ -224,6 +244,6 @@ def _alike(names: pd.Index) -> list[str]:
 def _with_counts(counts: pd.DataFrame, limit: int = 12) -> list[str]:
     shown = [
         f"{name!r} " + "/".join(str(n) for n in row)
-        for name, row in counts.drop(columns="status").head(limit).iterrows()
+        for name, row in counts.drop(columns=[STATUS, CONTROL]).head(limit).iterrows()
     ]
     return [*shown, f"and {len(counts) - limit} more"] if len(counts) > limit else shown

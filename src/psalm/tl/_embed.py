@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from psalm import _access, _checks, _keys
+from psalm import _access, _checks, _keys, _scores
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -39,7 +39,7 @@ def embed(
     Examples
     --------
     >>> import psalm
-    >>> mdata = psalm.datasets.simulated(n_cells=300, n_treatments=3)
+    >>> mdata = psalm.datasets.simulated(n_cells=300)
     >>> psalm.pp.treatment(mdata, "perturbation")
     >>> psalm.tl.propensity(mdata, progress=False)
     >>> psalm.tl.embed(mdata)
@@ -51,7 +51,7 @@ def embed(
     _access.container(mdata)
     _checks.slot_name(key_added)
     _checks.whole_number("n_comps", n_comps, least=1)
-    scores = {name: _access.scores(mdata, name, propensity_key) for name in mdata.mod}
+    scores = {name: _scores.scores(mdata, name, propensity_key) for name in mdata.mod}
     pooled = np.vstack(list(scores.values()))
     rank = pooled.shape[1] - 1  # rows of centred log-odds sum to zero
     pca = PCA(min(n_comps, len(pooled), rank), svd_solver="full").fit(pooled)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from psalm.core._types import FloatArray, IntArray
-    from psalm.core.coupling import Coupling
+    from psalm.core.coupling import Block, Coupling
 
 ALL = "all"
 RANKS = ("foscttm", "foscttm_source", "foscttm_target", "trace", "lift")
@@ -74,7 +74,7 @@ def evaluate(
     Examples
     --------
     >>> import psalm
-    >>> mdata = psalm.datasets.simulated(n_cells=300, n_treatments=3)
+    >>> mdata = psalm.datasets.simulated(n_cells=300)
     >>> psalm.pp.treatment(mdata, "perturbation")
     >>> psalm.tl.propensity(mdata, progress=False)
     >>> psalm.tl.match(mdata, source="a", target="b", progress=False)
@@ -181,17 +181,19 @@ def _table(
     errors = None if features is None else metrics.matched_average_errors(coupling, ranks, features)
     latent = None if latents is None else metrics.latent_errors(coupling, *latents)
     rows = []
-    for block in (*coupling.blocks, None):
-        blocks = coupling.blocks if block is None else (block,)
+    of_treatment: dict[str, list[Block]] = {}
+    for block in coupling.blocks:
+        of_treatment.setdefault(str(treatments[block.treatment]), []).append(block)
+    for name, blocks in (*of_treatment.items(), (None, list(coupling.blocks))):
         pairs = np.isin(ranks.treatment, [b.treatment for b in blocks])
         row: dict[str, Any] = {
-            "scope": ALL if block is None else "treatment",
-            "treatment": "" if block is None else treatments[block.treatment],
+            "scope": ALL if name is None else "treatment",
+            "treatment": name or "",
             "n_source": sum(len(b.source) for b in blocks),
             "n_target": sum(len(b.target) for b in blocks),
             "n_pairs": int(pairs.sum()),
         }
-        row |= {name: _mean(getattr(ranks, name)[pairs]) for name in RANKS}
+        row |= {column: _mean(getattr(ranks, column)[pairs]) for column in RANKS}
         if errors is not None:
             row["r2"] = metrics.r_squared(
                 replace(errors, matched=errors.matched[pairs], treatment_mean=errors.treatment_mean[pairs])

@@ -7,22 +7,23 @@ from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from psalm import _access, _checks, _keys, _matches
+from psalm import _access, _checks, _keys, _matches, _scores
+from psalm._blocks import find_blocks
 from psalm._progress import bar
 from psalm.core.cost import COSTS
-from psalm.core.log_odds import probabilities
 from psalm.core.matching import match_within
 from psalm.core.neighbors import SharedNeighborMatcher
-from psalm.core.sinkhorn import EntropicPlan, SinkhornMatcher
+from psalm.core.sinkhorn import SinkhornMatcher
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
+    import pandas as pd
     from mudata import MuData
 
-    from psalm.core._types import FloatArray, IntArray
+    from psalm._blocks import Blocks
+    from psalm.core._types import FloatArray
     from psalm.core.coupling import Coupling
     from psalm.core.matching import Matcher, TreatmentMatch
 
@@ -43,12 +44,18 @@ def match(
     epsilon: float | None = None,
     tolerance: float | None = None,
     propensity_key: str = _keys.PROPENSITY,
+    min_response: float | None = None,
+    refine: bool = False,
+    use_rep: str | Mapping[str, str] | None = None,
     obsp_mb: float = 64.0,
     n_jobs: int | None = None,
     progress: bool = True,
     key_added: str = _keys.MATCH,
 ) -> None:
     """Match every source cell softly with target cells of its own treatment, by the distance of their scores.
+
+    Where :func:`psalm.pp.treatment` was given ``within=``, cells are matched within the treatment and the stratum
+    (donor, plate).
 
     Parameters
     ----------
@@ -70,6 +77,16 @@ def match(
         Only for "ot": largest L1 error of the marginals relative to the block's mass, 1e-3 by default.
     propensity_key
         ``key_added`` of :func:`psalm.tl.propensity`.
+    min_response
+        Leave out cells that look as if they had not responded to their treatment: those whose
+        ``obs[propensity_key + "_response"]`` is below this, e.g. 0.5. Control cells are kept. The table says how many
+        were left out. By default none is.
+    refine
+        Match twice: the second time also by what the features of both modalities agree on in the first match, pooled
+        over treatments (canonical correlations within treatments; :class:`psalm.core.refine.Refiner`). It finds
+        partners better on most data; where scores say nothing, it makes more of nothing.
+    use_rep
+        Features to refine by, as in :func:`psalm.tl.propensity`; more than 200 are reduced to 50 components.
     obsp_mb
         Budget of the stored coupling of a soft plan. Where the exact one is larger, a compact view of its largest
         entries is stored, rescaled towards the marginals (rows exactly, columns nearly), and the mass it keeps is
@@ -87,10 +104,13 @@ def match(
     None. Writes ``mdata.obsp[key_added]``, CSR (n_obs, n_obs), rows source and columns target cells, entries the
     transported mass: a treatment's block sums to the mean of its shares among the matched source and target cells, all
     blocks to 1. Writes ``obs[key_added + "_entropy"]`` of both modalities (nats; NaN for unmatched cells) and, for
-    "ot", ``obs[key_added + "_potential"]``: the plan is ``exp((f_i + g_j − C_ij) / ε)``. Writes
-    ``mdata.uns[key_added]`` with ``params`` and ``table``, one row per treatment: n_source, n_target, cost, epsilon (in
-    units of cost), iterations, marginal_error, converged, effective_matches (mean over source cells of exp(entropy)),
-    kept_mass, seconds.
+    "ot", ``obs[key_added + "_potential"]``: the plan is ``exp((f_i + g_j − C_ij) / ε)``; and ``obs[key_added +
+    "_block"]``, the row of the table in which the cell is matched (−1: not matched; NaN: no treatment). Where refined,
+    writes ``obsm[key_added + "_coordinates"]``, of which C is the distance: scores, then canonical coordinates. Writes
+    ``mdata.uns[key_added]`` with ``params`` and ``table``, one row per treatment (and stratum, in the column
+    ``within``): n_source, n_target, cost, epsilon (in units of cost), iterations, marginal_error, converged,
+    effective_matches (mean over source cells of exp(entropy)), kept_mass, seconds, and with ``min_response``
+    left_out_source and left_out_target.
 
     Raises
     ------
@@ -111,7 +131,7 @@ def match(
     Examples
     --------
     >>> import psalm
-    >>> mdata = psalm.datasets.simulated(n_cells=300, n_treatments=3)
+    >>> mdata = psalm.datasets.simulated(n_cells=300)
     >>> psalm.pp.treatment(mdata, "perturbation")
     >>> psalm.tl.propensity(mdata, progress=False)
     >>> psalm.tl.match(mdata, source="a", target="b", progress=False)
@@ -122,28 +142,32 @@ def match(
     _access.claim(mdata, key_added, STEP)
     matcher = _matcher(method, {"cost": cost, "epsilon": epsilon, "tolerance": tolerance})
     _checks.positive("obsp_mb", obsp_mb)
-    scored = _access.run(mdata, propensity_key, "tl.propensity", "propensity_key")
-    treatment, treatments = scored["params"]["treatment"], pd.Index(scored["treatments"])
-    scores = [_access.scores(mdata, name, propensity_key) for name in (source, target)]
-    codes = [
-        _codes(mdata, name, treatment, treatments, score, propensity_key)
-        for name, score in zip((source, target), scores, strict=True)
-    ]
+    if min_response is not None:
+        _checks.positive("min_response", min_response)
+    scored = _scores.run(mdata, propensity_key)
+    scores = [_scores.scores(mdata, name, propensity_key) for name in (source, target)]
+    blocks = find_blocks(mdata, (source, target), propensity_key, min_response)
 
-    sizes = [np.bincount(code[code >= 0], minlength=len(treatments)) for code in codes]
-    with bar(int(sizes[0] @ sizes[1]), "match", unit="pair", show=progress) as progress_bar:
-        coupling, found = match_within(
-            scores[0], scores[1], codes[0], codes[1], matcher, n_jobs=n_jobs, tick=progress_bar.update
-        )
+    with bar(blocks.n_pairs * (2 if refine else 1), "match", unit="pair", show=progress) as progress_bar:
+
+        def matched() -> tuple[Coupling, list[TreatmentMatch]]:
+            return match_within(scores[0], scores[1], *blocks.codes, matcher, n_jobs=n_jobs, tick=progress_bar.update)
+
+        coupling, found = matched()
+        if refine:
+            scores = _matches.refined(mdata, (source, target), use_rep, coupling, scores)
+            coupling, found = matched()
     params = {
         "step": STEP,
         "source": source,
         "target": target,
         "method": method if isinstance(method, str) else type(method).__name__,
-        "treatment": treatment,
+        "treatment": scored["params"]["treatment"],
+        "min_response": "" if min_response is None else float(min_response),
         "propensity_key": propensity_key,
         "propensity_fingerprint": scored["fingerprint"],
-        "from_potentials": _has_potentials(coupling, scores),
+        "from_potentials": _matches.has_potentials(coupling, scores),
+        "refined": refine,
         "settings": _settings(matcher),
     }
     entropies = coupling.entropies()
@@ -151,8 +175,15 @@ def match(
         view, kept = coupling.compact(int(obsp_mb * 2**20 / BYTES_PER_ENTRY))
     else:  # the stored entries are all there is of the plan
         view, kept = coupling.to_csr(), np.ones(len(found))
-    table = _table(found, treatments, sizes, entropies[0], kept)
+    table = _table(found, blocks, entropies[0], kept)
     _write(mdata, _keys.MatchKeys(key_added), coupling, entropies, view, {"params": params, "table": table})
+    _matches.write_coordinates(mdata, _keys.MatchKeys(key_added), (source, target), scores if refine else None)
+    both = np.append((table["n_source"] > 0) & (table["n_target"] > 0), False)  # code −1 takes the last
+    for name, codes in zip((source, target), blocks.codes, strict=True):
+        labelled = mdata.mod[name].obs[params["treatment"]].notna()
+        mdata.mod[name].obs[_keys.MatchKeys(key_added).block] = np.where(
+            both[codes], codes, np.where(labelled, -1, np.nan)
+        )
     _warn(table)
 
 
@@ -187,35 +218,6 @@ def _settings(matcher: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if isinstance(value, str | int | float)}
 
 
-def _has_potentials(coupling: Coupling, scores: list[FloatArray]) -> bool:
-    """Whether every plan can be computed anew from potentials and the stored scores."""
-    return all(
-        isinstance(block.plan, EntropicPlan)
-        and np.array_equal(block.plan.source_scores, scores[0][block.source])
-        and np.array_equal(block.plan.target_scores, scores[1][block.target])
-        for block in coupling.blocks
-    )
-
-
-def _codes(
-    mdata: MuData, name: str, treatment: str, treatments: pd.Index, scores: FloatArray, propensity_key: str
-) -> IntArray:
-    """Treatment of each cell, which must be the one it had when it was scored; cells may have lost theirs since."""
-    codes, _ = _access.treatment_codes(mdata, name, treatment, treatments)
-    obs = _access.modality(mdata, name).obs
-    labelled = np.flatnonzero(obs[treatment].notna())
-    own = obs[_keys.PropensityKeys(propensity_key).own].to_numpy()[labelled]
-    now = probabilities(scores[labelled])[np.arange(len(labelled)), codes[labelled]]
-    changed = (codes[labelled] < 0) | ~np.isclose(own, now, rtol=1e-3, atol=1e-6)
-    if changed.any():
-        msg = (
-            f"{int(changed.sum())} cells of `mdata[{name!r}]` have another treatment in obs[{treatment!r}] than when "
-            "they were scored. Run `tl.propensity` again."
-        )
-        raise ValueError(msg)
-    return codes
-
-
 def _write(
     mdata: MuData,
     keys: _keys.MatchKeys,
@@ -225,9 +227,9 @@ def _write(
     result: dict[str, Any],
 ) -> None:
     params = result["params"]
-    potentials = _potentials(coupling) if params["from_potentials"] else (None, None)
+    potentials = _matches.potentials(coupling) if params["from_potentials"] else (None, None)
     for adata in mdata.mod.values():  # of an earlier match under this key, which is overwritten
-        adata.obs = adata.obs.drop(columns=[keys.potential, keys.entropy], errors="ignore")
+        adata.obs = adata.obs.drop(columns=[keys.potential, keys.entropy, keys.block], errors="ignore")
     _matches.write_coupling(mdata, keys.coupling, params["source"], params["target"], view)
     for side, entropy, potential in zip(("source", "target"), entropies, potentials, strict=True):
         obs = mdata.mod[params[side]].obs
@@ -237,21 +239,10 @@ def _write(
     mdata.uns[keys.uns] = result
 
 
-def _potentials(coupling: Coupling) -> tuple[FloatArray, FloatArray]:
-    source, target = np.full(coupling.n_source, np.nan), np.full(coupling.n_target, np.nan)
-    for block in coupling.blocks:
-        if isinstance(block.plan, EntropicPlan):
-            source[block.source], target[block.target] = block.plan.source_potential, block.plan.target_potential
-    return source, target
-
-
-def _table(
-    found: list[TreatmentMatch], treatments: pd.Index, sizes: Sequence[IntArray], entropy: FloatArray, kept: FloatArray
-) -> pd.DataFrame:
-    """One row per treatment, matched or not."""
-    table = pd.DataFrame({"treatment": treatments.to_numpy(dtype=object), "n_source": sizes[0], "n_target": sizes[1]})
+def _table(found: list[TreatmentMatch], blocks: Blocks, entropy: FloatArray, kept: FloatArray) -> pd.DataFrame:
+    """One row per block, matched or not."""
     blank = {"cost": "", "epsilon": np.nan, "iterations": 0, "marginal_error": np.nan, "converged": False}
-    table = table.assign(**blank, effective_matches=np.nan, kept_mass=0.0, seconds=0.0)
+    table = blocks.table.assign(**blank, effective_matches=np.nan, kept_mass=0.0, seconds=0.0)
     for result, kept_mass in zip(found, kept, strict=True):
         row, outcome = result.block.treatment, result.match
         table.loc[row, "cost"] = getattr(result.block.plan, "cost", "")
@@ -267,25 +258,24 @@ def _table(
 
 def _warn(table: pd.DataFrame) -> None:
     """One warning for everything in the table that a user must know."""
+    names = _matches.block_names(table)
     empty = (table["n_source"] == 0) | (table["n_target"] == 0)
-    stopped = table[~table["converged"] & ~empty]
+    stopped = ~table["converged"] & ~empty
     notes = []
-    if len(stopped):
-        worst = float(stopped["marginal_error"].max())
+    if stopped.any():
+        worst = float(table["marginal_error"][stopped].max())
         notes.append(
-            f"{len(stopped)} treatments did not converge: {_checks.listed(stopped['treatment'])}; "
+            f"{int(stopped.sum())} treatments did not converge: {_checks.listed(names[stopped])}; "
             f"largest marginal error {worst:.2g}. Raise `epsilon`, or the object's `max_iterations`"
         )
     if empty.any():
-        notes.append(
-            f"{int(empty.sum())} treatments have no cells on one side: {_checks.listed(table['treatment'][empty])}"
-        )
+        notes.append(f"{int(empty.sum())} treatments have no cells on one side: {_checks.listed(names[empty])}")
     many = (table[["n_source", "n_target"]] >= MANY_CELLS).all(axis=1)
     vague = many & (table["effective_matches"] > VAGUE * table["n_target"])
     if vague.any():
         notes.append(
             f"In {int(vague.sum())} treatments scores decide almost nothing, and matched averages are treatment means: "
-            + _checks.listed(table["treatment"][vague])
+            + _checks.listed(names[vague])
         )
     if notes:
         warnings.warn(". ".join(notes) + ". See `psalm.get.report(mdata)`.", UserWarning, stacklevel=3)

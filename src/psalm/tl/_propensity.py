@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from psalm import _access, _checks, _ensembles, _keys
+from psalm import _access, _checks, _design, _ensembles, _keys, _scores
 from psalm._progress import bar
-from psalm.core import diagnostics
+from psalm.core import findings, report
 from psalm.core.calibration import CALIBRATORS
-from psalm.core.estimator import EstimatorClassifier
-from psalm.core.log_odds import change_prior, probabilities
-from psalm.core.logistic import LogisticClassifier
+from psalm.core.classifiers import DEFAULT, as_classifier
+from psalm.core.joint import Cells, Space, frequencies, score_jointly
 from psalm.core.propensity import CrossFit, as_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from anndata import AnnData
+    import pandas as pd
     from mudata import MuData
 
     from psalm.core._types import FloatArray, IntArray
-    from psalm.core.classifier import Classifier
-    from psalm.core.propensity import Propensity
 
-
-STEP = "tl.propensity"
-CLASSIFIERS = ("logistic", "mlp")
 PRIORS = ("shared", "own")
+SCORE_ON = ("treatment", "factors")
 
 
 def propensity(
@@ -39,12 +35,16 @@ def propensity(
     *,
     treatment: str = _keys.TREATMENT,
     use_rep: str | Mapping[str, str] | None = None,
-    classifier: Any = "logistic",
+    classifier: Any = DEFAULT,
     calibration: str = "temperature",
     prior: str = "shared",
+    score_on: str = "treatment",
     groups: str | None = None,
+    batch_key: str | None = None,
     n_folds: int = 5,
     n_repeats: int = 5,
+    compress_above: int = 256,
+    distance_error: float = 0.01,
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
     progress: bool = True,
@@ -67,10 +67,14 @@ def propensity(
     use_rep
         Features to classify: "X", a key of ``obsm`` or of ``layers``, or a mapping from modality to one of these.
         By default ``obsm["X_psalm"]`` where :func:`psalm.pp.represent` wrote it, else ``X``.
+        Images are arrays (n_cells, channels, height, width) in ``obsm``.
     classifier
-        "logistic" (standardised features, multinomial logistic regression with a firm ridge and softly balanced
-        treatments), "mlp" (a torch network with one hidden layer, trained in minibatches, on a GPU where there is one),
-        any scikit-learn classifier with ``predict_proba``, pipelines included, or a mapping from modality to these.
+        "kernel" (multinomial logistic regression on the features and on a Gaussian kernel of them, with a firm ridge
+        and softly balanced treatments; in minibatches where cells × treatments are many; the features of ``obsm`` keep
+        their proportions, those of ``X`` and layers are standardised), "logistic" (the same on standardised features
+        alone, without a kernel: faster), "mlp" (a torch network with one hidden layer, on
+        a GPU where there is one), "image" (a small convolutional network), any scikit-learn classifier with
+        ``predict_proba``, pipelines and skorch networks included, or a mapping from modality to these.
     calibration
         "temperature" (one number), "vector" (a weight and a bias per treatment), "isotonic" (a monotone curve per
         treatment; its steps hide differences between cells) or "none". Learnt, for each fold, from the other folds.
@@ -78,15 +82,29 @@ def propensity(
         "shared": log-odds refer to the mean of the modalities' treatment frequencies, so that a treatment that is
         frequent in one modality and rare in the other does not push their scores apart.
         "own": each modality's own frequencies. A classifier of yours that balances classes is taken as it is.
+    score_on
+        "treatment": one classifier tells all treatments apart. "factors": one classifier per factor of a factorial
+        design (:func:`psalm.pp.treatment` with several columns, or with ``separator=``), whose log-odds stand side by
+        side. Combinations that have few cells then share what is known of their parts. Cells are matched within the
+        combination either way.
     groups
         Column in ``obs`` of each modality with the donor or plate; folds never split a group, so that a cell is scored
         by models that have not seen its donor. Every treatment must occur in two groups.
+    batch_key
+        Column in ``obs`` of each modality with the batch (plate, lane, donor) that scores are to be free of. Its
+        additive shift of the features is taken away, and training cells are weighted so that treatment and batch are
+        independent. The table then says how far the batch alone tells each treatment (``batch_auc``).
     n_folds
         Parts into which the cells of each treatment are split. More folds train on more cells and take longer.
         A treatment with fewer cells than folds is left out of no training set unless it has a single cell, which is
         then scored by a model that has not seen its treatment.
     n_repeats
         How often folds are drawn anew and scores averaged. More repeats make scores steadier.
+    compress_above
+        With more treatments than this, scores are kept as coordinates in an orthogonal basis of at most as many
+        components, which all modalities share; :func:`psalm.get.propensity` reads log-odds back.
+    distance_error
+        How far distances between compressed scores may be from those between log-odds (root mean square, relative).
     rng
         Seed or generator of the folds.
     n_jobs
@@ -102,21 +120,31 @@ def propensity(
     -------
     None. Writes, in each modality, ``obsm[key_added]`` (n_cells, n_treatments) float32, centred log-odds in nats, for
     every cell, with a treatment or without (those are scored by all models); ``obs[key_added + "_own"]``, the
-    calibrated probability of the cell's own treatment. Writes ``mdata.uns[key_added]`` with ``treatments`` (column
-    order), ``params``, ``table`` (per modality and treatment: cells, frequency, out-of-fold AUC, and overlap: the share
-    of the treatment's variance that cells leave open, 0 where it is told with certainty, 1 where it cannot be told),
-    ``calibration`` (per
-    modality: temperature, log loss and calibration error before and after) and ``reliability`` (curves).
+    calibrated probability of the cell's own treatment; ``obs[key_added + "_response"]``, the probability at even odds
+    that the cell has its treatment rather than the control (where :func:`psalm.pp.treatment` was not told a control:
+    rather than another treatment), so that perturbed cells below 0.5 look as if they had not responded; and
+    ``obs[key_added + "_treatment"]``, the treatment it was scored with.
+    Writes ``mdata.uns[key_added]`` with ``treatments`` (column order), ``params``, ``table``, ``calibration``,
+    ``reliability``, ``dimensions``, ``agreement``, ``confusion`` and ``findings``, which
+    :func:`psalm.get.propensity_report` describes, and where scores are compressed ``basis`` with the measured errors of
+    distances and of log-odds read back.
 
     Raises
     ------
     KeyError
-        The treatment column or a representation is missing.
+        The treatment column, a representation, factors or a batch column is missing.
     TypeError
-        The classifier has no ``predict_proba``.
+        The classifier has no ``predict_proba``, or cannot weigh cells where ``batch_key`` asks for it.
     ValueError
-        NaN or infinity in features, fewer than two treatments, an unknown name, or groups that leave a treatment
-        without cells to train on.
+        NaN or infinity in features, fewer than two treatments, an unknown name, or groups or batches that leave a
+        treatment or batch without cells to train on.
+
+    Warns
+    -----
+    UserWarning
+        Where the method's assumptions visibly fail: a modality that does not tell a treatment, or tells it with
+        certainty, scores of two modalities that lie apart, too few treatments, calibration that is off, a batch that
+        tells the treatment, treatments of very few cells. Treatments are named.
 
     References
     ----------
@@ -126,121 +154,132 @@ def propensity(
     Examples
     --------
     >>> import psalm
-    >>> mdata = psalm.datasets.simulated(n_cells=300, n_treatments=3)
+    >>> mdata = psalm.datasets.simulated(n_cells=300)
     >>> psalm.pp.treatment(mdata, "perturbation")
     >>> psalm.tl.propensity(mdata, progress=False)
     >>> mdata["a"].obsm["propensity"].shape
-    (300, 3)
+    (300, 8)
     """
     _access.container(mdata)
-    _access.claim(mdata, key_added, STEP)
-    _checks.whole_number("n_folds", n_folds, least=2)
-    _checks.whole_number("n_repeats", n_repeats, least=1)
+    _access.claim(mdata, key_added, _scores.STEP)
+    _check(n_folds, n_repeats, compress_above, distance_error)
     _checks.one_of("calibration", calibration, CALIBRATORS)
     _checks.one_of("prior", prior, PRIORS)
-    cross_fits = {
-        name: CrossFit(_classifier(choice), n_folds, n_repeats, CALIBRATORS[calibration]())
-        for name, choice in _by_modality(mdata, classifier).items()
+    _checks.one_of("score_on", score_on, SCORE_ON)
+    chosen = _by_modality(mdata, classifier)
+    inputs = {name: _access.features(mdata, name, use_rep, tensors=_takes_tensors(chosen[name])) for name in mdata.mod}
+    fits = {
+        name: CrossFit(
+            as_classifier(choice, equal_scales=not inputs[name].said.startswith("obsm")),
+            n_folds,
+            n_repeats,
+            CALIBRATORS[calibration](),
+        )
+        for name, choice in chosen.items()
     }
-    codes, treatments = _codes(mdata, treatment, n_folds)
-    grouped = {name: _access.groups(mdata, name, groups, codes[name], treatments, n_folds) for name in mdata.mod}
-    inputs = {name: _access.features(mdata, name, use_rep) for name in mdata.mod}
-    streams = dict(zip(mdata.mod, np.random.default_rng(rng).spawn(len(mdata.mod)), strict=True))
+    codes, treatments = _design.treatment_codes(mdata, treatment)
+    layout = _design.layout(mdata, treatment, treatments, score_on)
+    grouped = {name: _design.groups(mdata, name, groups, codes[name], treatments, n_folds) for name in mdata.mod}
+    batched = {name: _design.batches(mdata, name, batch_key, codes[name]) for name in mdata.mod}
+    _design.check_held_out({name: numbers for name, (numbers, _) in batched.items()}, grouped)
+    if batch_key is not None:
+        _require_dense(inputs)
+    _warn_of_small(codes, treatments, n_folds)
 
-    found: dict[str, Propensity] = {}
-    for name, features in inputs.items():
-        with bar(n_folds * n_repeats, f"propensity of {name}", unit="model", show=progress) as progress_bar:
-            found[name] = cross_fits[name](
-                as_rows(features.values),
-                codes[name],
-                len(treatments),
-                streams[name],
-                groups=grouped[name],
-                n_jobs=n_jobs,
-                tick=progress_bar.update,
-            )
+    shares, control = _shares(codes, len(treatments), prior), _design.control(mdata, treatment, treatments)
+    generator = np.random.default_rng(rng)
+    joint = score_jointly(
+        {
+            name: Cells(as_rows(found.values), codes[name], grouped[name], batched[name][0], fits[name])
+            for name, found in inputs.items()
+        },
+        Space(layout, control, shares, compress_above, distance_error),
+        generator,
+        n_jobs=n_jobs,
+        progress=_bars(show=progress),
+    )
+    reading = _scores.Kept(tuple(treatments), layout, joint.basis)
+    tables = report.tables(layout, reading.treatments, joint, generator)
     params = {
-        "step": STEP,
+        "step": _scores.STEP,
         "treatment": treatment,
-        "classifier": [f"{name}: {choice}" for name, choice in _by_modality(mdata, classifier).items()],
+        "control": "" if control is None else treatments[control],
+        "classifier": [f"{name}: {choice}" for name, choice in chosen.items()],
         "calibration": calibration,
         "prior": prior,
+        "score_on": score_on,
         "groups": groups or "",
+        "batch_key": batch_key or "",
         "n_folds": n_folds,
         "n_repeats": n_repeats,
-        "use_rep": [f"{name}: {features.said}" for name, features in inputs.items()],
+        "use_rep": [f"{name}: {found.said}" for name, found in inputs.items()],
     }
-    shifts = _shifts(codes, len(treatments), prior)
     if save is not None:
-        parts = {name: _part(scored, inputs[name], shifts[name]) for name, scored in found.items()}
-        trained = {name: mdata.mod[name].obs_names[code >= 0] for name, code in codes.items()}
-        _ensembles.write(save, _ensembles.Stored(treatment, list(treatments), parts, trained))
-    result = {"treatments": treatments.to_numpy(dtype=object), "params": params}
-    _write(mdata, _keys.PropensityKeys(key_added), found, codes, shifts, result)
+        stored = _ensembles.Stored(
+            treatment,
+            reading,
+            {name: _ensembles.Part.of(joint, name, inputs[name], batch_key, batched[name][1]) for name in mdata.mod},
+            {name: mdata.mod[name].obs_names[code >= 0] for name, code in codes.items()},
+        )
+        _ensembles.write(save, stored)
+    for name, scores in joint.scores.items():
+        _scores.write(mdata.mod[name], key_added, scores, mdata.mod[name].obs[treatment])
+    fingerprint = _access.fingerprint(*(scores.values for scores in joint.scores.values()))
+    mdata.uns[key_added] = {**reading.to_uns(), "params": params, **tables, "fingerprint": fingerprint}
+    if len(tables["findings"]):
+        warnings.warn(findings.as_warning(tables["findings"]), UserWarning, stacklevel=2)
 
 
-def _part(scored: Propensity, inputs: _access.Features, shift: FloatArray) -> _ensembles.Part:
-    """What the file keeps of one modality."""
-    return _ensembles.Part(scored.ensemble, inputs.key, list(inputs.names.astype(str)), inputs.space, shift)
+def _check(n_folds: int, n_repeats: int, compress_above: int, distance_error: float) -> None:
+    _checks.whole_number("n_folds", n_folds, least=2)
+    _checks.whole_number("n_repeats", n_repeats, least=1)
+    _checks.whole_number("compress_above", compress_above, least=2)
+    _checks.positive("distance_error", distance_error)
 
 
 def _by_modality(mdata: MuData, classifier: Any) -> dict[str, Any]:
-    """The choice of classifier for each modality; "logistic" for modalities that a mapping leaves out."""
+    """The choice of classifier for each modality; the default for modalities that a mapping leaves out."""
     if not isinstance(classifier, Mapping):
         return dict.fromkeys(mdata.mod, classifier)
     _access.by_modality(mdata, classifier, "classifier")
-    return {name: classifier.get(name, "logistic") for name in mdata.mod}
+    return {name: classifier.get(name, DEFAULT) for name in mdata.mod}
 
 
-def _shifts(codes: Mapping[str, IntArray], n_treatments: int, prior: str) -> dict[str, FloatArray]:
-    """What each modality's log-odds must be moved by to refer to the prior: ``log p(t) − log p_m(t)``."""
-    counts = {name: np.bincount(code[code >= 0], minlength=n_treatments) for name, code in codes.items()}
-    shares = {name: count / count.sum() for name, count in counts.items()}
-    shared = np.mean(list(shares.values()), axis=0)
-    return {name: np.log(shared if prior == "shared" else share) - np.log(share) for name, share in shares.items()}
+def _takes_tensors(choice: Any) -> bool:
+    """Whether a classifier may be given arrays of more than two dimensions."""
+    return choice == "image" or not isinstance(choice, str)
 
 
-def _by_name(name: str) -> Classifier:
-    if name == "mlp":
-        from psalm.core.mlp import PerceptronClassifier
-
-        return PerceptronClassifier()
-    return LogisticClassifier()
-
-
-def _classifier(classifier: Any) -> Classifier:
-    if isinstance(classifier, str):
-        _checks.one_of("classifier", classifier, CLASSIFIERS)
-        return _by_name(classifier)
-    if not (hasattr(classifier, "predict_proba") and hasattr(classifier, "fit")):
-        msg = (
-            f"`classifier` is {type(classifier).__name__}, which has no `fit` and `predict_proba`. "
-            f"Pass one of {_checks.listed(CLASSIFIERS)} or a scikit-learn classifier that predicts probabilities "
-            "(wrap others in `sklearn.calibration.CalibratedClassifierCV`)."
-        )
-        raise TypeError(msg)
-    return EstimatorClassifier(classifier)
-
-
-def _codes(mdata: MuData, treatment: str, n_folds: int) -> tuple[dict[str, IntArray], pd.Index]:
-    """Treatment codes of all modalities in one order, and a warning for very small treatments."""
-    present = {name: _access.treatment_codes(mdata, name, treatment)[1] for name in mdata.mod}
-    treatments = next(iter(present.values()))
-    for name, found in present.items():
-        missing = treatments.symmetric_difference(found)
-        if len(missing):
+def _require_dense(inputs: Mapping[str, _access.Features]) -> None:
+    for name, found in inputs.items():
+        if hasattr(found.values, "nnz") or np.ndim(found.values) != 2:  # noqa: PLR2004, a matrix
             msg = (
-                f"The modalities do not have the same treatments in obs[{treatment!r}]: {_checks.listed(missing)} "
-                f"are in {next(iter(present))!r} or {name!r}, not in both. Run `pp.treatment` again on these cells."
+                f"`batch_key=` takes each batch's shift from the features, and those of {name!r} in {found.said} are "
+                "sparse or images. Run `pp.represent` first, or pass `use_rep=` with dense components."
             )
             raise ValueError(msg)
-    if len(treatments) < 2:  # noqa: PLR2004, nothing to tell apart
-        msg = (
-            f"There are {len(treatments)} treatments in obs[{treatment!r}], and two are needed. "
-            "Run `pp.treatment` on a column with more treatments."
-        )
-        raise ValueError(msg)
-    codes = {name: _access.treatment_codes(mdata, name, treatment, treatments)[0] for name in mdata.mod}
+
+
+def _shares(codes: Mapping[str, IntArray], n_treatments: int, prior: str) -> dict[str, FloatArray]:
+    """The treatment frequencies that each modality's log-odds are to refer to."""
+    own = {name: frequencies(code, n_treatments) for name, code in codes.items()}
+    if prior == "own":
+        return own
+    shared: FloatArray = np.mean(list(own.values()), axis=0)
+    return dict.fromkeys(own, shared)
+
+
+def _bars(*, show: bool) -> Callable[[int, str, str], Any]:
+    @contextmanager
+    def one(total: int, name: str, unit: str) -> Iterator[Callable[[int], object]]:
+        with bar(total, name, unit=unit, show=show) as progress_bar:
+            yield progress_bar.update
+
+    return one
+
+
+def _warn_of_small(codes: Mapping[str, IntArray], treatments: pd.Index, n_folds: int) -> None:
+    """Treatments with fewer cells than folds, by name."""
     counts = np.array([np.bincount(code[code >= 0], minlength=len(treatments)) for code in codes.values()])
     small = set(treatments[(counts < n_folds).any(axis=0)])
     if small:
@@ -249,35 +288,3 @@ def _codes(mdata: MuData, treatment: str, n_folds: int) -> tuple[dict[str, IntAr
             "Their scores rest on very few cells; raise `min_cells` in `pp.treatment` to leave them out."
         )
         warnings.warn(msg, UserWarning, stacklevel=3)
-    return codes, treatments
-
-
-def _write(
-    mdata: MuData,
-    keys: _keys.PropensityKeys,
-    found: Mapping[str, Propensity],
-    codes: Mapping[str, IntArray],
-    shifts: Mapping[str, FloatArray],
-    result: dict[str, Any],
-) -> None:
-    treatments = result["treatments"]
-    reports = [diagnostics.report(name, scored, codes[name], treatments) for name, scored in found.items()]
-    table, calibration, curves = (pd.concat(parts, ignore_index=True) for parts in zip(*reports, strict=True))
-    for name, scored in found.items():
-        write_scores(mdata.mod[name], keys, change_prior(scored.log_odds, shifts[name]), codes[name])
-    mdata.uns[keys.uns] = {
-        **result,
-        "table": table,
-        "calibration": calibration,
-        "reliability": curves,
-        "fingerprint": _access.fingerprint(*(mdata.mod[name].obsm[keys.scores] for name in found)),
-    }
-
-
-def write_scores(adata: AnnData, keys: _keys.PropensityKeys, log_odds: FloatArray, codes: IntArray) -> None:
-    """Write the scores of one modality, and the probability of each cell's own treatment."""
-    own = np.full(len(codes), np.nan)
-    labelled = np.flatnonzero(codes >= 0)
-    own[labelled] = probabilities(log_odds[labelled])[np.arange(len(labelled)), codes[labelled]]
-    adata.obsm[keys.scores] = log_odds.astype(np.float32)
-    adata.obs[keys.own] = own

@@ -8,17 +8,16 @@ import numpy as np
 import pandas as pd
 from mudata import MuData
 
-from psalm import _access, _checks, _ensembles, _keys
-from psalm.core.log_odds import change_prior
+from psalm import _access, _checks, _ensembles, _keys, _scores
 from psalm.core.propensity import as_rows
-from psalm.tl._propensity import STEP, write_scores
+from psalm.core.scoring import Scores, score_new
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
 
-    from psalm.core._types import FloatArray
+    from psalm.core._types import IntArray
 
 
 def score(
@@ -45,9 +44,9 @@ def score(
     Returns
     -------
     None. Writes ``obsm[key_added]`` (n_cells, n_treatments) float32, centred log-odds in nats, and
-    ``obs[key_added + "_own"]``, the probability of the cell's own treatment where the treatment column of training is
-    there (NaN elsewhere). In a MuData with two or more of the model's modalities also ``uns[key_added]`` with
-    ``treatments``, ``params`` and ``fingerprint``, so that :func:`psalm.tl.match` can follow.
+    ``obs[key_added + "_own"]`` and ``obs[key_added + "_response"]``, as :func:`psalm.tl.propensity` does, where the
+    treatment column of training is there (NaN elsewhere). In a MuData with two or more of the model's modalities also
+    ``uns[key_added]`` with ``treatments``, ``params`` and ``fingerprint``, so that :func:`psalm.tl.match` can follow.
 
     Raises
     ------
@@ -60,8 +59,8 @@ def score(
     Examples
     --------
     >>> import psalm
-    >>> mdata = psalm.datasets.simulated(n_cells=300, n_treatments=3)
-    >>> new = psalm.datasets.simulated(n_cells=300, n_treatments=3)["a"][:20].copy()
+    >>> mdata = psalm.datasets.simulated(n_cells=300)
+    >>> new = psalm.datasets.simulated(n_cells=300)["a"][:20].copy()
     >>> new.obs_names = [f"new_{name}" for name in new.obs_names]
     >>> psalm.pp.treatment(mdata, "perturbation")
     >>> import pathlib, tempfile
@@ -69,25 +68,23 @@ def score(
     >>> psalm.tl.propensity(mdata, save=file, n_repeats=1, progress=False)
     >>> psalm.tl.score(new, file, modality="a")
     >>> new.obsm["propensity"].shape
-    (20, 3)
+    (20, 8)
     """
     _checks.slot_name(key_added)
     stored = _ensembles.read(model)
     cells = _cells(data, stored, modality)
-    found = {name: _log_odds(adata, name, stored) for name, adata in cells.items()}
-    if isinstance(data, MuData) and len(found) > 1:
-        _access.claim(data, key_added, STEP)
-    keys, treatments = _keys.PropensityKeys(key_added), pd.Index(stored.treatments)
-    for name, log_odds in found.items():
-        adata = cells[name]
-        known = stored.treatment in adata.obs
-        codes = _access.codes_of(adata.obs[stored.treatment], treatments) if known else np.full(adata.n_obs, -1)
-        write_scores(adata, keys, log_odds, codes)
-    if isinstance(data, MuData) and len(found) > 1:
-        data.uns[keys.uns] = {
-            "treatments": treatments.to_numpy(dtype=object),
-            "params": {"step": STEP, "treatment": stored.treatment, "model": str(model)},
-            "fingerprint": _access.fingerprint(*(cells[name].obsm[keys.scores] for name in found)),
+    treatments = pd.Index(stored.reading.treatments)
+    found = {name: _scored(adata, name, stored, treatments) for name, adata in cells.items()}
+    joint = isinstance(data, MuData) and len(found) > 1
+    if joint:
+        _access.claim(data, key_added, _scores.STEP)
+    for name, scores in found.items():
+        _scores.write(cells[name], key_added, scores, cells[name].obs.get(stored.treatment))
+    if joint:
+        data.uns[key_added] = {
+            **stored.reading.to_uns(),
+            "params": {"step": _scores.STEP, "treatment": stored.treatment, "model": str(model)},
+            "fingerprint": _access.fingerprint(*(scores.values for scores in found.values())),
         }
 
 
@@ -108,7 +105,7 @@ def _cells(data: MuData | AnnData, stored: _ensembles.Stored, modality: str | No
     return cells
 
 
-def _log_odds(adata: AnnData, name: str, stored: _ensembles.Stored) -> FloatArray:
+def _scored(adata: AnnData, name: str, stored: _ensembles.Stored, treatments: pd.Index) -> Scores:
     """Scores of one modality, once cells and features are known to fit."""
     seen = adata.obs_names.intersection(stored.trained[name])
     if len(seen):
@@ -118,6 +115,28 @@ def _log_odds(adata: AnnData, name: str, stored: _ensembles.Stored) -> FloatArra
         )
         raise ValueError(msg)
     part = stored.parts[name]
-    features = _access.features_of(adata, name, part.use_rep)
+    features = _access.features_of(adata, name, part.use_rep, tensors=True)
     _access.same_space(features, part.feature_names, part.space, name)
-    return change_prior(part.ensemble.log_odds(as_rows(features.values)), part.shift)
+    known = stored.treatment in adata.obs
+    codes = _access.codes_of(adata.obs[stored.treatment], treatments) if known else np.full(adata.n_obs, -1)
+    scores = Scores(stored.reading.layout, stored.reading.basis, part.reference, codes)
+    score_new(part.ensembles, as_rows(features.values), _batches(adata, name, part), part.shift, scores)
+    return scores
+
+
+def _batches(adata: AnnData, name: str, part: _ensembles.Part) -> IntArray | None:
+    """Batch of each cell by the numbers of training; a batch that no model has seen cannot be adjusted for."""
+    if not part.batches:
+        return None
+    if part.batch_key not in adata.obs:
+        msg = f"The model was trained with `batch_key={part.batch_key!r}`, which is not in the obs of {name!r}. Add it."
+        raise KeyError(msg)
+    numbers = pd.Index(part.batches).get_indexer(adata.obs[part.batch_key].astype(str))
+    if (numbers < 0).any():
+        unknown = adata.obs[part.batch_key][numbers < 0].astype(str).unique()
+        msg = (
+            f"Batches {_checks.listed(unknown)} of {name!r} were not seen in training, so their shift is unknown. "
+            f"The model knows {_checks.listed(part.batches)}. Train on cells of these batches, too."
+        )
+        raise ValueError(msg)
+    return np.asarray(numbers)

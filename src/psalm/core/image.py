@@ -1,0 +1,143 @@
+"""A small convolutional network as classifier of treatment from images. Imports torch: imported where it is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import nn
+
+from psalm.core.classifier import FittedClassifier, log_shares, with_weight
+from psalm.core.minibatch import Schedule, Standardise, chunks, fit_network, moments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psalm.core._types import FloatArray, IntArray, Matrix
+
+N_IMAGE_AXES = 4
+N_MATRIX_AXES = 2
+SMALLEST_GRID = 4
+"""Convolutions halve height and width until both are at most this, so that the place within the image is kept."""
+
+MOST_DOUBLINGS = 2
+MOST_COLOURS = 4
+"""A last axis no longer than this, behind a longer second one, is taken for channels at the wrong end."""
+
+
+@dataclass(frozen=True)
+class ImageClassifier:
+    """Convolutions that halve the image to a grid of about 4 × 4, then a linear layer that sees the whole grid.
+
+    Channels are standardised by the mean and standard deviation of the training images. Trained in minibatches with
+    early stopping on held-out cells. Treatments are not balanced.
+
+    Parameters
+    ----------
+    shape
+        (channels, height, width) of images that are stored as rows of a matrix, channel after channel, row after row.
+        Not needed for (n_cells, channels, height, width).
+    n_channels, dropout
+        Channels after the first convolution, doubled twice; share of the grid left out in training.
+    learning_rate, weight_decay, batch_size
+        Of AdamW.
+    max_epochs, patience
+        Passes over the cells; stop once the held-out loss has not fallen for ``patience`` of them.
+    device
+        "auto" (CUDA where there is one, else CPU), or a torch device.
+    """
+
+    shape: tuple[int, int, int] | None = None
+    n_channels: int = 16
+    dropout: float = 0.2
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    batch_size: int = 64
+    max_epochs: int = 30
+    patience: int = 5
+    device: str = "auto"
+
+    def fit(
+        self, features: Matrix, codes: IntArray, n_treatments: int, seed: int = 0, weights: FloatArray | None = None
+    ) -> FittedClassifier:
+        """Fit on images (n_cells, channels, height, width) or rows of a matrix, dense or CSR, and (n_cells,)."""
+        shape = image_shape(features.shape, self.shape)
+        cells = with_weight(features, codes, weights)
+        schedule = Schedule(
+            self.learning_rate, self.weight_decay, self.batch_size, self.max_epochs, self.patience, self.device
+        )
+        model = fit_network(lambda n_outputs: self._network(cells[0], shape, n_outputs), cells, schedule, seed)
+        return FittedClassifier(model, log_shares(cells[1], n_treatments, cells[2]))
+
+    def _network(self, features: Matrix, shape: tuple[int, int, int], n_outputs: int) -> nn.Sequential:
+        mean, scale = (value[:, None, None] for value in moments(_pixels(features, shape)))
+        layers: list[nn.Module] = [nn.Unflatten(1, shape)] if features.ndim == N_MATRIX_AXES else []
+        layers.append(Standardise(mean, scale))
+        n_inputs, height, width = shape
+        n_layers = 0
+        while max(height, width) > SMALLEST_GRID:
+            strides = tuple(2 if size > SMALLEST_GRID else 1 for size in (height, width))
+            height, width = (-(-size // stride) for size, stride in zip((height, width), strides, strict=True))
+            n_channels = self.n_channels * 2 ** min(n_layers, MOST_DOUBLINGS)
+            layers += [nn.Conv2d(n_inputs, n_channels, 3, strides, padding=1), nn.GroupNorm(1, n_channels), nn.GELU()]
+            n_inputs, n_layers = n_channels, n_layers + 1
+        layers += [nn.Flatten(), nn.Dropout(self.dropout), nn.Linear(n_inputs * height * width, n_outputs)]
+        return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+
+def image_shape(found: tuple[int, ...], stated: tuple[int, int, int] | None) -> tuple[int, int, int]:
+    """(channels, height, width) of the images in an array.
+
+    Parameters
+    ----------
+    found
+        Shape of the array, cells first.
+    stated
+        What the user says the images are.
+
+    Raises
+    ------
+    ValueError
+        The array holds no images, or others than stated.
+    """
+    if len(found) == N_MATRIX_AXES:
+        return _flat_shape(found, stated)
+    if len(found) != N_IMAGE_AXES:
+        msg = (
+            f"Images are (n_cells, channels, height, width); these have {len(found)} axes, {found}. "
+            "Give images of one channel an axis for it: `images[:, None]`."
+        )
+        raise ValueError(msg)
+    _, channels, height, width = found
+    if width <= MOST_COLOURS < channels:
+        msg = (
+            f"Images are (n_cells, channels, height, width); the last axis of {found} looks like channels. "
+            "Move it: `numpy.moveaxis(images, -1, 1)`."
+        )
+        raise ValueError(msg)
+    if stated is not None and tuple(stated) != (channels, height, width):
+        msg = f"Images are {found[1:]}, but `shape` is {tuple(stated)}. Leave `shape` out: it is for matrices."
+        raise ValueError(msg)
+    return channels, height, width
+
+
+def _flat_shape(found: tuple[int, ...], stated: tuple[int, int, int] | None) -> tuple[int, int, int]:
+    remedy = "Pass `shape=(channels, height, width)`, whose product is the number of columns."
+    if stated is None:
+        msg = f"Images are expected, but features are a matrix, {found}, and nothing says how to fold it. {remedy}"
+        raise ValueError(msg)
+    if len(stated) != N_IMAGE_AXES - 1 or min(stated) < 1 or int(np.prod(stated)) != found[1]:
+        msg = f"`shape` is {tuple(stated)}, but the matrix has {found[1]} columns. {remedy}"
+        raise ValueError(msg)
+    channels, height, width = stated
+    return channels, height, width
+
+
+def _pixels(features: Matrix, shape: tuple[int, int, int]) -> Iterator[FloatArray]:
+    """All pixels (n_pixels, channels), some cells at a time."""
+    for rows in chunks(features):
+        part = features[rows].toarray() if sparse.issparse(features) else features[rows]
+        yield part.reshape(-1, *shape).transpose(0, 2, 3, 1).reshape(-1, shape[0])

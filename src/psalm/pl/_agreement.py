@@ -1,0 +1,78 @@
+"""Whether the modalities' scores agree within each treatment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from psalm import _access, _keys
+from psalm.pl._axes import MANY_TREATMENTS, finish, height_for, legend_above, new_axes
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+SIGNIFICANT = 0.01
+
+
+def agreement(
+    mdata: MuData,
+    *,
+    propensity_key: str = _keys.PROPENSITY,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> object:
+    """Energy distance between the modalities' scores within each treatment: 0 where they have one distribution.
+
+    Filled points differ by more than chance (permutation p ≤ 0.01), which with many cells a small distance does, too.
+    A large one says that one modality sees an effect which the other does not see: read matches there as rough.
+
+    Parameters
+    ----------
+    mdata
+        One AnnData per modality, after :func:`psalm.tl.propensity`.
+    propensity_key
+        ``key_added`` of :func:`psalm.tl.propensity`.
+    show
+        Show the figure and return nothing; by default yes, unless ``return_fig``.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    None, the figure, or (``show=False``) the axes.
+
+    Raises
+    ------
+    ValueError
+        Scores of :func:`psalm.tl.score`, which have no report.
+
+    Examples
+    --------
+    >>> import psalm
+    >>> mdata = psalm.datasets.simulated(n_cells=300)
+    >>> psalm.pp.treatment(mdata, "perturbation")
+    >>> psalm.tl.propensity(mdata, progress=False)
+    >>> figure = psalm.pl.agreement(mdata, return_fig=True)
+    """
+    stored = _access.run(_access.container(mdata), propensity_key, "tl.propensity", "propensity_key")
+    if "agreement" not in stored:
+        msg = f"The scores {propensity_key!r} come from `tl.score`, which has no report. Plot those of `tl.propensity`."
+        raise ValueError(msg)
+    names = [str(name) for name in stored["treatments"]]
+    figure, (ax,) = new_axes(1, 6.0, height_for(len(names), least=3.0))
+    pairs = stored["agreement"].groupby(["modality_1", "modality_2"], sort=False, observed=True)
+    for position, ((first, second), rows) in enumerate(pairs):
+        colour, places = f"C{position}", np.arange(len(rows))
+        clear = (rows["p_value"] <= SIGNIFICANT).to_numpy()
+        ax.scatter(rows["energy_share"], places, edgecolors=colour, facecolors="none", s=26, label=f"{first}, {second}")
+        ax.scatter(rows["energy_share"][clear], places[clear], color=colour, s=26, label="p ≤ 0.01")
+    ax.axvline(0, color="0.6", linewidth=0.8, zorder=0)
+    ax.set(xlabel="energy distance of scores (0 = same distribution, 1 = two points)", ylim=(len(names) - 0.5, -0.5))
+    if len(names) <= MANY_TREATMENTS:
+        ax.set_yticks(range(len(names)), names, fontsize="small")
+    else:
+        ax.set_yticks([])
+        ax.set_ylabel(f"{len(names)} treatments")
+    legend_above(ax)
+    return finish(figure, ax, show=show, own=True, return_fig=return_fig)
