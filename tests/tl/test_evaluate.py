@@ -6,7 +6,6 @@ import psalm
 from psalm import _matches
 from psalm._containers import stack
 
-
 # few treatments leave scores few dimensions, which psalm says
 pytestmark = pytest.mark.filterwarnings("ignore:Scores of . fill")
 

@@ -6,7 +6,6 @@ from sklearn.linear_model import RidgeClassifier
 
 import psalm
 
-
 # few treatments leave scores few dimensions, which psalm says
 pytestmark = pytest.mark.filterwarnings("ignore:Scores of . fill")
 

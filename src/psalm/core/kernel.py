@@ -45,7 +45,7 @@ class KernelClassifier:
     n_landmarks: int = 300
     equal_scales: bool = False
     max_iter: int = 1000
-    max_logits: int = 20_000_000
+    max_logits: int = 2_000_000
     device: str = "auto"
 
     def fit(
