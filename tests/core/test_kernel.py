@@ -48,3 +48,16 @@ def test_treatments_without_cells_or_alone(rng):
     lonely = KernelClassifier().fit(features, np.zeros(60, int), 2).log_likelihood(features)
     assert (lonely[:, 0] > lonely[:, 1]).all()
     assert LogisticClassifier().fit(features, np.zeros(60, int), 2).log_likelihood(features).shape == (60, 2)
+
+
+def test_minibatches_come_close_to_the_exact_fit(rng, monkeypatch):
+    """Independent: scikit-learn's fit of the same basis; coordinates kept, and computed for each batch anew."""
+    codes = rng.integers(4, size=3000)
+    features = rng.normal(size=(3000, 5)) + np.eye(5)[codes]
+    exact = KernelClassifier(n_landmarks=50).fit(features, codes, 4).log_likelihood(features)
+    kept = KernelClassifier(n_landmarks=50, max_logits=0).fit(features, codes, 4).log_likelihood(features)
+    monkeypatch.setattr("psalm.core.kernel.MOST_COORDINATES", 0)
+    anew = KernelClassifier(n_landmarks=50, max_logits=0).fit(features, codes, 4).log_likelihood(features)
+    np.testing.assert_allclose(anew, kept, atol=1e-3)
+    exact, kept = (a - a.mean(axis=1, keepdims=True) for a in (exact, kept))
+    assert np.sqrt(((exact - kept) ** 2).mean()) < 0.1 * exact.std()

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 ROWS = 2**13
 """Cells whose coordinates are computed at a time."""
 
+MOST_COORDINATES = 2**26
+"""Coordinates that are kept for training in minibatches: 256 MB."""
+
 SAMPLE = 20_000
 """Cells that the spread of the coordinates is learnt from at most."""
 
@@ -57,7 +60,7 @@ class KernelClassifier:
         on_basis = LogisticClassifier(
             self.C, self.balance, self.max_iter, self.max_logits, self.device, standardise=False
         )
-        inputs: Any = basis(features) if fits else _Mapped(features, basis)
+        inputs: Any = basis(features) if fits else _in_batches(features, basis)
         fitted = on_basis.fit(inputs, codes, n_treatments, seed, weights)
         return replace(fitted, model=_OnBasis(basis, fitted.model))
 
@@ -115,6 +118,19 @@ class KernelBasis:
         scaled = _scaled(features, self.mean, self.scale)
         smooth = (self.nystroem.transform(scaled) - self.kernel_mean) * self.kernel_scale
         return sparse.hstack([scaled, smooth], format="csr") if sparse.issparse(scaled) else np.hstack([scaled, smooth])
+
+
+def _in_batches(features: Matrix, basis: KernelBasis) -> Any:
+    """Coordinates for training in minibatches: float32, or computed for each batch anew where they are too many."""
+    n_cells = features.shape[0]
+    if n_cells * basis.width > MOST_COORDINATES:
+        return _Mapped(features, basis)
+    found = np.empty((n_cells, basis.width), dtype=np.float32)
+    for start in range(0, n_cells, ROWS):
+        rows = slice(start, start + ROWS)
+        part = basis(features[rows])
+        found[rows] = part.toarray() if sparse.issparse(part) else part
+    return found
 
 
 @dataclass(frozen=True)
