@@ -68,7 +68,7 @@ def agreement(
         ax.scatter(rows["energy_share"], places, edgecolors=colour, facecolors="none", s=26, label=f"{first}, {second}")
         ax.scatter(rows["energy_share"][clear], places[clear], color=colour, s=26, label="p ≤ 0.01")
     ax.axvline(0, color="0.6", linewidth=0.8, zorder=0)
-    ax.set(xlabel="energy distance of scores (0 = same distribution, 1 = two points)", ylim=(len(names) - 0.5, -0.5))
+    ax.set(xlabel="energy distance of scores\n(0: same distribution, 1: two points)", ylim=(len(names) - 0.5, -0.5))
     if len(names) <= MANY_TREATMENTS:
         ax.set_yticks(range(len(names)), names, fontsize="small")
     else:

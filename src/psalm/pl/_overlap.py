@@ -65,18 +65,19 @@ def overlap(
         )
         raise ValueError(msg)
     names = [str(name) for name in stored["treatments"]]
-    side = 1.6 + (0.2 * len(names) if len(names) <= MANY_TREATMENTS else 4.0)
-    side = max(side, 3.2)
-    figure, axes = new_axes(len(stored["confusion"]), side * len(stored["confusion"]) + 1.0, side)
+    panel, labels = (max(2.2, 0.26 * len(names)), 2.2) if len(names) <= MANY_TREATMENTS else (5.0, 0.6)
+    n_panels = len(stored["confusion"])
+    figure, axes = new_axes(n_panels, panel * n_panels + labels + 1.2, panel + labels + 0.8)
+    largest = max(float(np.max(table)) for table in stored["confusion"].values())
     for position, (ax, (modality, table)) in enumerate(zip(axes, stored["confusion"].items(), strict=True)):
-        image = _panel(ax, np.asarray(table), names, first=position == 0)
+        image = _panel(ax, np.asarray(table), names, largest, first=position == 0)
         ax.set_title(f"{modality}", fontsize="medium")
     figure.colorbar(image, ax=axes, label="mean probability", shrink=0.8)
     return finish(figure, axes, show=show, own=True, return_fig=return_fig)
 
 
-def _panel(ax: Axes, table: FloatArray, names: list[str], *, first: bool) -> AxesImage:
-    image = ax.imshow(table, vmin=0, vmax=1, cmap="magma", interpolation="nearest")
+def _panel(ax: Axes, table: FloatArray, names: list[str], largest: float, *, first: bool) -> AxesImage:
+    image = ax.imshow(table, vmin=0, vmax=largest, cmap="magma", interpolation="nearest")
     ax.set(xlabel="probability of", ylabel="cells of" if first else "")
     places = range(len(names)) if len(names) <= MANY_TREATMENTS else []
     shown = [name if len(name) <= 24 else f"{name[:22]}…" for name in names] if places else []  # noqa: PLR2004
