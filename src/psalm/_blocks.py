@@ -43,20 +43,15 @@ def find_blocks(mdata: MuData, names: tuple[str, str], propensity_key: str, min_
     stored = _scores.run(mdata, propensity_key)
     treatment, treatments = stored["params"]["treatment"], pd.Index(_scores.kept(stored).treatments)
     codes = [_scored_codes(mdata, name, treatment, treatments, propensity_key) for name in names]
-    keeps = [_responds(mdata, name, propensity_key, min_response) for name in names]
-    left_out = [
-        np.bincount(code[(code >= 0) & ~keep], minlength=len(treatments))
-        for code, keep in zip(codes, keeps, strict=True)
-    ]
-    codes = [np.where(keep, code, -1) for code, keep in zip(codes, keeps, strict=True)]
-    rows, (source, target) = _with_strata(mdata, names, treatment, treatments, codes)
-    for side, code in (("source", source), ("target", target)):
+    rows, found = _with_strata(mdata, names, treatment, treatments, codes)
+    responds = [_responds(mdata, name, propensity_key, min_response) for name in names]
+    kept = [np.where(keep, code, -1) for code, keep in zip(found, responds, strict=True)]
+    for side, code in zip(("source", "target"), kept, strict=True):
         rows[f"n_{side}"] = np.bincount(code[code >= 0], minlength=len(rows))
     if min_response is not None:
-        for side, counts in zip(("source", "target"), left_out, strict=True):
-            of_treatment = pd.Series(counts, index=treatments)
-            rows[f"left_out_{side}"] = of_treatment.loc[rows["treatment"]].to_numpy()
-    return Blocks((source, target), rows)
+        for side, code in zip(("source", "target"), found, strict=True):
+            rows[f"left_out_{side}"] = np.bincount(code[code >= 0], minlength=len(rows)) - rows[f"n_{side}"]
+    return Blocks((kept[0], kept[1]), rows)
 
 
 def _with_strata(

@@ -20,7 +20,7 @@ def confounded(rng):
 def test_shifts_are_found_beside_the_treatments(confounded):
     """Independent: the shifts that were put in. Plain means per batch would take part of the treatment's effect."""
     features, codes, batches = confounded
-    shift = BatchShift.fit(features, codes, batches).shift
+    shift = BatchShift.fit(features, codes, batches, 2).shift
     np.testing.assert_allclose(shift[1] - shift[0], [0, 3, 0], atol=0.15)
     naive = features[batches == 1].mean(axis=0) - features[batches == 0].mean(axis=0)
     assert naive[0] > 0.4
@@ -63,3 +63,13 @@ def test_predictability(rng):
     np.testing.assert_allclose(predictability(codes, np.zeros(200, int), 3), 0.5)
     even = predictability(rng.integers(3, size=5000), rng.integers(4, size=5000), 3)
     np.testing.assert_allclose(even, 0.5, atol=0.05)
+
+
+def test_a_batch_whose_only_cell_is_held_out_has_no_shift(confounded):
+    features, codes, batches = confounded
+    batches = batches.copy()
+    batches[0] = 2
+    shift = BatchShift.fit(features[1:], codes[1:], batches[1:], 3).shift
+    np.testing.assert_array_equal(shift[2], 0)
+    found = CrossFit(LogisticClassifier(), n_repeats=1)(features, codes, 2, np.random.default_rng(0), batches=batches)
+    assert np.isfinite(found.log_odds).all()

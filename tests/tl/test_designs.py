@@ -256,3 +256,13 @@ def test_a_stratum_without_cells_on_one_side_is_named(raw):
     with pytest.warns(UserWarning, match="4 treatments have no cells on one side: 'control in d2'"):
         psalm.tl.match(raw, source="a", target="b", progress=False)
     assert (raw["a"].obs["match_block"] == -1).sum() == 120
+
+
+def test_cells_left_out_are_counted_once_where_there_are_strata(raw):
+    for name in ("a", "b"):
+        raw[name].obs["donor"] = np.resize(["d1", "d2"], 240)
+    psalm.pp.treatment(raw, "perturbation", within="donor")
+    psalm.tl.propensity(raw, n_repeats=1, progress=False)
+    psalm.tl.match(raw, source="a", target="b", min_response=0.6, progress=False)
+    low = raw["a"].obs["propensity_response"] < 0.6
+    assert psalm.get.report(raw)["left_out_source"].sum() == low.sum() > 0

@@ -33,10 +33,11 @@ class BatchShift:
     shift: FloatArray
 
     @classmethod
-    def fit(cls, features: Matrix, codes: IntArray, batches: IntArray) -> Self:
+    def fit(cls, features: Matrix, codes: IntArray, batches: IntArray, n_batches: int) -> Self:
         """Least squares with the treatments' means eliminated.
 
-        A treatment that occurs in one batch only adds nothing to what is known of the shift.
+        A treatment that occurs in one batch only adds nothing to what is known of the shift. A batch without cells
+        here, whose only cell is held out, has no shift.
 
         Parameters
         ----------
@@ -44,15 +45,18 @@ class BatchShift:
             (n_cells, n_features), dense.
         codes, batches
             (n_cells,) treatment and batch of each cell, counted from 0.
+        n_batches
+            How many batches there are.
         """
         values = np.asarray(features, dtype=np.float64)
-        counts = contingency(codes, batches)
+        counts = contingency(codes, batches, n_batches=n_batches)
         per_treatment = np.maximum(counts.sum(axis=1), 1)
-        by_treatment, by_batch = (_sums(values, groups) for groups in (codes, batches))
+        by_treatment, by_batch = _sums(values, codes, len(counts)), _sums(values, batches, n_batches)
         within = counts / per_treatment[:, None]
         normal = np.diag(counts.sum(axis=0)) - counts.T @ within
         shift = np.linalg.lstsq(normal, by_batch - within.T @ by_treatment, rcond=1e-10)[0]
-        return cls(shift - np.average(shift, axis=0, weights=counts.sum(axis=0)))
+        shift -= np.average(shift, axis=0, weights=counts.sum(axis=0))
+        return cls(np.where(counts.sum(axis=0)[:, None] > 0, shift, 0.0))
 
 
 def adjust(features: Matrix, batches: IntArray | None, shift: BatchShift | None) -> Matrix:
@@ -106,14 +110,15 @@ def predictability(codes: IntArray, batches: IntArray, n_treatments: int) -> Flo
     return found
 
 
-def contingency(codes: IntArray, batches: IntArray, n_treatments: int = 0) -> FloatArray:
-    """Number of cells (n_treatments, n_batches)."""
-    n_treatments = max(n_treatments, int(codes.max()) + 1)
-    flat = np.bincount(codes * (batches.max() + 1) + batches, minlength=n_treatments * (int(batches.max()) + 1))
+def contingency(codes: IntArray, batches: IntArray, n_treatments: int = 0, n_batches: int = 0) -> FloatArray:
+    """Number of cells (n_treatments, n_batches), both at least as many as occur."""
+    n_treatments, n_batches = max(n_treatments, int(codes.max()) + 1), max(n_batches, int(batches.max()) + 1)
+    flat = np.bincount(codes * n_batches + batches, minlength=n_treatments * n_batches)
     return np.asarray(flat.reshape(n_treatments, -1), dtype=np.float64)
 
 
-def _sums(values: FloatArray, groups: IntArray) -> FloatArray:
+def _sums(values: FloatArray, groups: IntArray, n_groups: int) -> FloatArray:
     """Sum of the rows of each group."""
-    indicator = sparse.csr_matrix((np.ones(len(groups)), (groups, np.arange(len(groups)))))
+    entries = np.ones(len(groups)), (groups, np.arange(len(groups)))
+    indicator = sparse.csr_matrix(entries, shape=(n_groups, len(groups)))
     return np.asarray(indicator @ values)

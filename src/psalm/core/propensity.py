@@ -245,6 +245,11 @@ class _Inputs:
     batches: IntArray | None
     n_treatments: int
 
+    @property
+    def n_batches(self) -> int:
+        """Number of batches, 0 without."""
+        return 0 if self.batches is None else int(self.batches.max()) + 1
+
     def of(self, cells: IntArray | BoolArray) -> tuple[Matrix, IntArray | None]:
         """Features and batches of some cells."""
         return self.features[cells], None if self.batches is None else self.batches[cells]
@@ -259,7 +264,7 @@ def _train_one(classifier: Classifier, inputs: _Inputs, training: BoolArray, see
     with threadpool_limits(limits=1):
         if batches is None:
             return Member(classifier.fit(features, codes, inputs.n_treatments, seed), None, len(codes))
-        shift = BatchShift.fit(features, codes, batches)
+        shift = BatchShift.fit(features, codes, batches, inputs.n_batches)
         model = classifier.fit(
             adjust(features, batches, shift), codes, inputs.n_treatments, seed, balancing_weights(codes, batches)
         )
