@@ -34,6 +34,7 @@ def test_simulated(tmp_path, capsys):
     assert "NaN" not in printed
 
 
+@pytest.mark.filterwarnings("ignore:In 1 treatments scores decide almost nothing:UserWarning")
 @pytest.mark.parametrize("name", ["scgem", "snareseq"])
 def test_public(public_data, tmp_path, name):
     with pytest.warns(UserWarning, match="lie apart within"):
@@ -93,6 +94,7 @@ def test_a_file_that_does_not_fit_is_one_line(raw, tmp_path, capsys, change, mes
     assert message in printed
 
 
+@pytest.mark.filterwarnings("ignore:In 3 treatments scores decide almost nothing:UserWarning")
 def test_counts_of_a_file_are_recognised(tmp_path, capsys, rng):
     import anndata
     import numpy as np

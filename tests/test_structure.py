@@ -18,8 +18,19 @@ ALLOWED = {  # room: rooms it may import; private modules of the package itself 
     "pl": {"pl", "_access", "_checks", "_keys", "_matches", "core._types"},
     "pp": {"pp", "_access", "_checks", "_keys", "core"},
     "tl": {
-        *("_access", "_blocks", "_checks", "_design", "_ensembles", "_keys", "_matches", "_progress", "_scores"),
-        *("core", "model"),
+        *(
+            "_access",
+            "_blocks",
+            "_checks",
+            "_design",
+            "_ensembles",
+            "_keys",
+            "_matched",
+            "_matches",
+            "_progress",
+            "_scores",
+        ),
+        *("_scores", "core", "model"),
     },
     "model": {"model", "_access", "_checks", "_keys", "_matches", "_progress", "core"},
 }

@@ -41,6 +41,7 @@ from psalm.core import metrics
 from psalm.core.calibration import TemperatureCalibrator
 from psalm.core.kernel import KernelClassifier
 from psalm.core.logistic import LogisticClassifier
+from psalm.core.matching import Cells as Matched
 from psalm.core.matching import match_within
 from psalm.core.sinkhorn import SinkhornMatcher
 
@@ -159,7 +160,8 @@ class Problem:
         rounded = [np.asarray(s, dtype=np.float32).astype(np.float64) for s in scores]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # no number at a small ε: AbsoluteSinkhorn answers
-            coupling, found = match_within(*rounded, *(side.codes for side in self.sides), matcher)
+            sides = [Matched(values, side.codes) for values, side in zip(rounded, self.sides, strict=True)]
+            coupling, found = match_within(*sides, matcher)
         ranks = metrics.pair_ranks(coupling, self.partner)
         return {
             "foscttm": ranks.foscttm.mean(),
@@ -182,9 +184,9 @@ def problem(case: Case, mdata: MuData, seed: int) -> Problem:
 
 
 def package(case: Case, mdata: MuData, seed: int) -> dict[str, float]:
-    """What the package's own steps say, as in `real.py`."""
+    """What the package's own steps say at the fixed ε, as in `real.py --epsilon 0.2`."""
     psalm.tl.propensity(mdata, rng=seed, progress=False)
-    psalm.tl.match(mdata, source=case.source, target=case.target, progress=False)
+    psalm.tl.match(mdata, source=case.source, target=case.target, epsilon=SinkhornMatcher().epsilon, progress=False)
     result = psalm.tl.evaluate(mdata, truth=PAIR).iloc[-1]
     return {name: float(result[name]) for name in FIGURES}
 

@@ -18,9 +18,9 @@ from scipy import sparse
 from tasks import PAIR, TASKS, Task, prepare
 
 import psalm
-from psalm.core.coupling import SparsePlan
 from psalm.core.losses import LOSSES
-from psalm.core.matching import Match
+from psalm.core.matching import Match, Side
+from psalm.core.plan import SparsePlan
 
 HELD_OUT = 0.2
 
@@ -40,18 +40,11 @@ def hide(mdata: object, seed: int) -> dict[str, pd.Series]:
 class TruePairs:
     """The oracle: sends each source cell's mass to its partner."""
 
-    def __init__(self, mdata: object, source: str, target: str) -> None:
-        self.blocks = iter(
-            [
-                tuple(adata.obs.loc[adata.obs["treatment"] == name, PAIR].to_numpy() for adata in (source, target))
-                for name in mdata.uns["propensity"]["treatments"]
-            ]
-        )
+    needs_features = True  # the pairs' numbers, given as `use_rep`
 
-    def __call__(self, source_scores: np.ndarray, target_scores: np.ndarray) -> Match:
-        source, target = next(self.blocks)
-        mass = sparse.csr_matrix((source[:, None] == target).astype(float) / len(source))
-        return Match(SparsePlan(mass), np.nan, 0, 0.0, converged=True)
+    def __call__(self, source: Side, target: Side) -> Match:
+        mass = sparse.csr_matrix((source.features == target.features.T).astype(float) / len(source))
+        return Match(SparsePlan(mass))
 
 
 def r2(task: Task, mdata: object, hidden: dict[str, pd.Series], predicted: pd.DataFrame) -> tuple[float, float]:
@@ -70,8 +63,10 @@ def rows(task: Task, data: Path, seed: int) -> list[dict[str, object]]:
     psalm.tl.propensity(mdata, rng=seed, progress=False)
     ends = {"source": task.source, "target": task.target}
     psalm.tl.match(mdata, **ends, progress=False)
-    oracle = TruePairs(mdata, mdata[task.source], mdata[task.target])
-    psalm.tl.match(mdata, **ends, method=oracle, key_added="truth", progress=False)
+    numbers = pd.Index(mdata[task.source].obs[PAIR])
+    for name in ends.values():
+        mdata[name].obsm["pair"] = numbers.get_indexer(mdata[name].obs[PAIR])[:, None]
+    psalm.tl.match(mdata, **ends, method=TruePairs(), use_rep="pair", key_added="truth", progress=False)
     found = []
     for name, key, loss in [*((loss, "match", loss) for loss in LOSSES), ("true pairs", "truth", "barycentric")]:
         model = psalm.tl.predict(mdata, **ends, match_key=key, loss=loss, rng=seed, progress=False)

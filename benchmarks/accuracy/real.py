@@ -1,6 +1,6 @@
 """Accuracy of the defaults on seven real data sets with known pairing.
 
-    python benchmarks/accuracy/real.py DATA [--seeds 3] [--method ot] [--refine]
+    python benchmarks/accuracy/real.py DATA [--seeds 3] [--method ot] [--epsilon auto] [--cost euclidean] [--refine 0]
 
 Each seed permutes and renames the target's cells and draws the folds anew. Pairs are used for scoring only.
 FOSCTTM: within treatment, 0.5 is chance; r2: within-treatment R² of the matched average, 0 is the treatment mean.
@@ -45,10 +45,16 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--method", default="ot")
-    parser.add_argument("--refine", action="store_true")
+    parser.add_argument("--epsilon", default="auto")
+    parser.add_argument("--cost", default="euclidean")
+    parser.add_argument("--refine", type=int, default=0)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning)  # findings about single treatments are not the subject
     options = {"method": arguments.method, "refine": arguments.refine}
+    if arguments.epsilon != "auto":
+        options["epsilon"] = float(arguments.epsilon)
+    if arguments.cost != "euclidean":
+        options["cost"] = arguments.cost
     seeds = range(arguments.seeds)
     rows = pd.DataFrame(
         [score(task, arguments.data, seed, **options) for task in (*TASKS, PERTURBED) for seed in seeds]

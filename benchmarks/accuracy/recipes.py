@@ -15,7 +15,6 @@ from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
 
 from psalm.core.calibration import TEMPERATURE_RANGE, NoCalibrator, VectorCalibration
-from psalm.core.cost import pairwise
 from psalm.core.folds import deal_folds
 from psalm.core.log_odds import cap_certainty, centre, log_loss
 from psalm.core.mlp import PerceptronClassifier
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from psalm.core.calibration import Calibrator
     from psalm.core.classifier import Classifier, FittedClassifier
-    from psalm.core.matching import Match, Matcher
+    from psalm.core.matching import Match, Matcher, Side
 
 N_FOLDS, N_REPEATS = 5, 5
 LARGEST_EPSILON = 1.0
@@ -86,13 +85,12 @@ class AbsoluteSinkhorn:
     epsilon: float = 0.05
     step: float = 0.01
 
-    def __call__(self, source_scores: np.ndarray, target_scores: np.ndarray) -> Match:
-        mean_cost = pairwise(source_scores, target_scores, "euclidean").mean()
+    def __call__(self, source: Side, target: Side) -> Match:
         for epsilon in np.arange(self.epsilon, LARGEST_EPSILON, self.step):
-            match = SinkhornMatcher(epsilon / mean_cost)(source_scores, target_scores)
+            match = SinkhornMatcher(epsilon_absolute=epsilon)(source, target)
             if np.isfinite(match.marginal_error):
                 return match
-        msg = f"The plan of {len(source_scores)} × {len(target_scores)} cells is not a number up to ε = {epsilon:.2f}."
+        msg = f"The plan of {len(source)} × {len(target)} cells is not a number up to ε = {epsilon:.2f}."
         raise FloatingPointError(msg)
 
 

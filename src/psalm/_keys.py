@@ -38,6 +38,11 @@ class PropensityKeys:
         return f"{self.base}_response"
 
     @property
+    def noise(self) -> str:
+        """``obs`` of each modality: variance of the cell's scores that is error of estimation."""
+        return f"{self.base}_noise"
+
+    @property
     def uns(self) -> str:
         """``uns`` of the container: treatments, params and tables."""
         return self.base
@@ -73,6 +78,16 @@ class MatchKeys:
     def entropy(self) -> str:
         """``obs`` of source and target: entropy of the cell's matches, in nats."""
         return f"{self.base}_entropy"
+
+    @property
+    def mass(self) -> str:
+        """``obs`` of source and target: mass that the cell transports, relative to its own."""
+        return f"{self.base}_mass"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns of ``obs``."""
+        return self.potential, self.entropy, self.mass, self.block
 
     @property
     def block(self) -> str:

@@ -9,7 +9,10 @@ import pandas as pd
 from scipy import sparse
 
 from psalm import _access, _keys, _scores
-from psalm.core.coupling import Block, Coupling, SparsePlan
+from psalm.core.cost import POSTERIOR, posterior_coordinates
+from psalm.core.coupling import Block, Coupling
+from psalm.core.matching import find_places
+from psalm.core.plan import EntropicPlan, SparsePlan
 from psalm.core.refine import Refiner
 
 if TYPE_CHECKING:
@@ -54,14 +57,13 @@ def coupling(mdata: MuData, key: str) -> Coupling:
     mass = stored_coupling(mdata, key)
     stored = _access.run(mdata, key, "tl.match", "match_key")
     codes = [_block_of(mdata, stored["params"][side], key) for side in ("source", "target")]
-    places = [tuple(np.flatnonzero(side == t) for side in codes) for t in range(len(stored["table"]))]
+    places = find_places(*codes)
     plan = _potential_plans(mdata, stored, key) if stored["params"]["from_potentials"] else None
     blocks = tuple(
         Block(
             t, source, target, SparsePlan(mass[source][:, target].tocsr()) if plan is None else plan(t, source, target)
         )
-        for t, (source, target) in enumerate(places)
-        if len(source) and len(target)
+        for t, source, target in ((place.code, place.source, place.target) for place in places)
     )
     return Coupling(mass.shape[0], mass.shape[1], blocks)
 
@@ -107,8 +109,6 @@ def _same_treatments(mdata: MuData, key: str, mass: sparse.csr_matrix) -> None:
 
 def _potential_plans(mdata: MuData, stored: dict[str, Any], key: str) -> Any:
     """A function that makes the exact plan of a treatment's block from scores and potentials."""
-    from psalm.core.sinkhorn import EntropicPlan
-
     params, table = stored["params"], stored["table"]
     propensity_key = params["propensity_key"]
     scored = _scores.run(mdata, propensity_key)
@@ -119,8 +119,11 @@ def _potential_plans(mdata: MuData, stored: dict[str, Any], key: str) -> Any:
         )
         raise ValueError(msg)
     names = params["source"], params["target"]
-    coordinates = _keys.MatchKeys(key).coordinates if params["refined"] else propensity_key
-    x, y = (_scores.scores(mdata, name, coordinates).astype(np.float64) for name in names)
+    if (table["cost"] == POSTERIOR).any():
+        x, y = posterior(mdata, names, propensity_key)
+    else:
+        coordinates = _keys.MatchKeys(key).coordinates if params["refined"] else propensity_key
+        x, y = (_scores.scores(mdata, name, coordinates).astype(np.float64) for name in names)
     f, g = (mdata.mod[name].obs[_keys.MatchKeys(key).potential].to_numpy(np.float64) for name in names)
     epsilons = np.asarray(table["epsilon"], dtype=np.float64)
 
@@ -131,10 +134,26 @@ def _potential_plans(mdata: MuData, stored: dict[str, Any], key: str) -> Any:
     return plan
 
 
+def posterior(mdata: MuData, names: tuple[str, str], propensity_key: str) -> list[FloatArray]:
+    """Coordinates of the "posterior" cost, of source and target (n_cells, n_treatments)."""
+    stored = _scores.run(mdata, propensity_key)
+    kept = _scores.kept(stored)
+    if "shares" not in stored or len(kept.layout.factors) > 1:
+        found = "by factors" if len(kept.layout.factors) > 1 else f"with prior {stored['params']['prior']!r}"
+        msg = (
+            f"The cost 'posterior' needs the probabilities of treatments under one shared prior, but "
+            f'{propensity_key!r} was scored {found}. Run `tl.propensity` with `prior="shared"` and '
+            '`score_on="treatments"`, or pass `cost="euclidean"`.'
+        )
+        raise ValueError(msg)
+    log_prior = np.log(np.asarray(stored["shares"], dtype=np.float64))
+    return [
+        posterior_coordinates(kept.log_odds(_scores.scores(mdata, name, propensity_key)), log_prior) for name in names
+    ]
+
+
 def potentials(coupling: Coupling) -> tuple[FloatArray, FloatArray]:
     """Dual potentials of all source and all target cells; NaN for unmatched cells."""
-    from psalm.core.sinkhorn import EntropicPlan
-
     source, target = np.full(coupling.n_source, np.nan), np.full(coupling.n_target, np.nan)
     for block in coupling.blocks:
         if isinstance(block.plan, EntropicPlan):
@@ -144,8 +163,6 @@ def potentials(coupling: Coupling) -> tuple[FloatArray, FloatArray]:
 
 def has_potentials(coupling: Coupling, scores: list[FloatArray]) -> bool:
     """Whether every plan can be computed anew from potentials and the stored scores."""
-    from psalm.core.sinkhorn import EntropicPlan
-
     return all(
         isinstance(block.plan, EntropicPlan)
         and np.array_equal(block.plan.source_scores, scores[0][block.source])
@@ -176,9 +193,16 @@ def refined(
     """Scores of source and target followed by canonical coordinates, as they are stored."""
     if not coupling.blocks:
         return scores
-    first, second = (_narrow(_access.features(mdata, name, use_rep)) for name in names)
-    found = Refiner()(coupling, (scores[0], scores[1]), (first, second))
+    found = Refiner()(coupling, (scores[0], scores[1]), features(mdata, names, use_rep))
     return [values.astype(np.float32) for values in found]
+
+
+def features(
+    mdata: MuData, names: tuple[str, str], use_rep: str | Mapping[str, str] | None
+) -> tuple[FloatArray, FloatArray]:
+    """Dense features of source and target, as components where they are many."""
+    first, second = (_narrow(_access.features(mdata, name, use_rep)) for name in names)
+    return first, second
 
 
 def _narrow(features: _access.Features) -> FloatArray:

@@ -108,5 +108,6 @@ def write(adata: AnnData, key: str, found: Scores, treatment: pd.Series | None) 
     adata.obsm[keys.scores] = found.values
     adata.obs[keys.own] = found.own
     adata.obs[keys.response] = found.response
+    adata.obs[keys.noise] = found.noise
     if treatment is not None:
         adata.obs[keys.treatment] = treatment

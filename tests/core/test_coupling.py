@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from psalm.core.coupling import Block, Coupling, SparsePlan
+from psalm.core.coupling import Block, Coupling
+from psalm.core.matching import Side
+from psalm.core.plan import SparsePlan
 from psalm.core.sinkhorn import SinkhornMatcher
 
 
@@ -64,7 +66,7 @@ def test_samples_follow_the_columns(coupling, mass, rng):
 
 @pytest.fixture
 def soft(read_only):
-    match = SinkhornMatcher()(read_only(60, 3), read_only(80, 3))
+    match = SinkhornMatcher()(Side(read_only(60, 3)), Side(read_only(80, 3)))
     return Coupling(60, 80, (Block(0, np.arange(60), np.arange(80), match.plan),))
 
 
@@ -82,6 +84,42 @@ def test_compact_view_states_its_loss_and_keeps_marginals(soft):
     np.testing.assert_array_equal(view.toarray() > 0, largest)
     assert kept[0] == pytest.approx(exact[largest].sum() / exact.sum())
     assert kept[0] < 0.9
-    np.testing.assert_allclose(view.sum(axis=1).A1, exact.sum(axis=1))
+    np.testing.assert_allclose(view.sum(axis=1).A1, exact.sum(axis=1), rtol=1e-5)  # float32 rows
     before = np.abs(np.where(largest, exact, 0).sum(axis=0) - exact.sum(axis=0)).sum()
     assert np.abs(view.sum(axis=0).A1 - exact.sum(axis=0)).sum() < 0.2 * before
+
+
+def test_soft_averages_come_from_potentials(soft, read_only):
+    """Independent: the dense matrix."""
+    exact, values = soft.to_csr().toarray(), read_only(80, 4)
+    expected = exact @ values / exact.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(soft.pull(values), expected, atol=1e-5)
+    back = read_only(60, 2)
+    np.testing.assert_allclose(soft.push(back), exact.T @ back / exact.sum(axis=0)[:, None], atol=1e-5)
+
+
+def test_top_partners(coupling, mass):
+    partners, shares = coupling.top(2)
+    assert partners[2].tolist() == [3, -1]
+    assert shares[2].tolist() == [1, 0]
+    assert set(partners[0]) == {1, 3}
+    np.testing.assert_allclose(shares[4], [0.75, 0.25])
+    assert partners[4].tolist() == [1, 3]
+    assert (partners[5] == -1).all()
+
+
+def test_soft_samples_follow_the_columns(soft, rng):
+    """Independent: frequencies of many draws against the exact column, by five standard errors."""
+    exact = soft.to_csr().toarray()
+    draws = soft.sampler().draw(np.array([3, 70]), 40_000, rng)
+    for row, target in zip(draws, (3, 70), strict=True):
+        column = exact[:, target] / exact[:, target].sum()
+        frequency = np.bincount(row, minlength=60) / 40_000
+        assert (np.abs(frequency - column) <= 5 * np.sqrt(column * (1 - column) / 40_000) + 1e-9).all()
+
+
+def test_masses_of_cells(coupling, mass):
+    spread = coupling.spread()
+    np.testing.assert_allclose(spread.source_mass[:5], mass.sum(axis=1)[:5])
+    np.testing.assert_allclose(spread.target_mass[:4], mass.sum(axis=0)[:4])
+    assert np.isnan(spread.source_mass[5])

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from psalm.core.matching import match_within
+from psalm.core import matching
+from psalm.core.matching import Cells, match_within
 from psalm.core.neighbors import SharedNeighborMatcher
 from psalm.core.sinkhorn import SinkhornMatcher
 
@@ -12,7 +13,9 @@ TARGET = np.array([1, 0, 0, 0, 3, 1, -1])
 @pytest.mark.parametrize("matcher", [SinkhornMatcher(), SharedNeighborMatcher()], ids=["ot", "snn"])
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_mass_stays_within_treatments_and_sums_to_their_mean_shares(read_only, matcher, n_jobs):
-    coupling, found = match_within(read_only(7, 3), read_only(7, 3), SOURCE, TARGET, matcher, n_jobs=n_jobs)
+    coupling, found = match_within(
+        Cells(read_only(7, 3), SOURCE), Cells(read_only(7, 3), TARGET), matcher, n_jobs=n_jobs
+    )
     mass = coupling.to_csr().toarray()
     assert [result.block.treatment for result in found] == [0, 1]
     allowed = (SOURCE[:, None] == TARGET) & (SOURCE[:, None] >= 0)
@@ -24,13 +27,38 @@ def test_mass_stays_within_treatments_and_sums_to_their_mean_shares(read_only, m
 
 def test_progress_counts_pairs(read_only):
     pairs = []
-    match_within(read_only(7, 3), read_only(7, 3), SOURCE, TARGET, SinkhornMatcher(), tick=pairs.append)
-    assert sorted(pairs) == [2 * 3, 3 * 2]
+    cells = Cells(read_only(7, 3), SOURCE), Cells(read_only(7, 3), TARGET)
+    match_within(*cells, SinkhornMatcher(), tick=pairs.append)
+    assert sum(pairs) == 2 * 3 + 3 * 2
 
 
 def test_no_common_treatment_is_an_empty_coupling(read_only):
     coupling, found = match_within(
-        read_only(2, 3), read_only(2, 3), np.array([0, 0]), np.array([1, 1]), SinkhornMatcher()
+        Cells(read_only(2, 3), np.array([0, 0])), Cells(read_only(2, 3), np.array([1, 1])), SinkhornMatcher()
     )
     assert found == []
     assert coupling.to_csr().nnz == 0
+
+
+def test_masses_weigh_cells_and_treatments(read_only):
+    mass = np.array([1.0, 2.0, 3.0, 99.0, 1.0, 1.0, 50.0])
+    coupling, found = match_within(
+        Cells(read_only(7, 3), SOURCE, mass), Cells(read_only(7, 3), TARGET), SinkhornMatcher(tolerance=1e-7)
+    )
+    dense = coupling.to_csr().toarray()
+    share = (4 / 8 + 3 / 5) / 2  # of treatment 0: source masses 1 and 3 of 8, three of five target cells
+    np.testing.assert_allclose(dense[[0, 2]].sum(axis=1), [share / 4, share * 3 / 4], rtol=1e-5)
+    np.testing.assert_allclose(dense[:, 1:4].sum(axis=0), share / 3, rtol=1e-5)
+    np.testing.assert_allclose(found[0].mass[0], [share / 4, share * 3 / 4])
+
+
+def test_large_and_small_blocks_in_one_call(read_only, monkeypatch):
+    """The same plans whichever way a block is solved and however many jobs there are."""
+    codes = np.repeat([0, 1, 2, 3], [40, 10, 10, 30])
+    cells = Cells(read_only(90, 3), codes), Cells(read_only(90, 3), codes)
+    expected = match_within(*cells, SinkhornMatcher(tolerance=1e-6))[0].to_csr().toarray()
+    monkeypatch.setattr(matching, "SMALL_PAIRS", 200)
+    monkeypatch.setattr(matching, "JOB_PAIRS", 150)
+    for n_jobs in (1, 3):
+        found = match_within(*cells, SinkhornMatcher(tolerance=1e-6), n_jobs=n_jobs)[0].to_csr().toarray()
+        np.testing.assert_array_equal(found, expected)

@@ -5,8 +5,9 @@ import pytest
 from scipy import sparse
 
 from psalm.core import metrics
-from psalm.core.coupling import Block, Coupling, SparsePlan
-from psalm.core.matching import match_within
+from psalm.core.coupling import Block, Coupling
+from psalm.core.matching import Cells, match_within
+from psalm.core.plan import SparsePlan
 from psalm.core.sinkhorn import SinkhornMatcher
 
 
@@ -47,7 +48,7 @@ def test_the_reverse_of_the_truth_scores_one():
 @pytest.mark.parametrize("n", [2, 7])
 def test_collapse_scores_one_half(n):
     """All cells mapped to one point: every match is as good as any other, so this is chance, not 0.25."""
-    coupling, _ = match_within(np.ones((n, 3)), np.ones((n, 3)), np.zeros(n, int), np.zeros(n, int), SinkhornMatcher())
+    coupling, _ = match_within(*[Cells(np.ones((n, 3)), np.zeros(n, int))] * 2, SinkhornMatcher())
     ranks = metrics.pair_ranks(coupling, np.arange(n))
     np.testing.assert_allclose(ranks.foscttm, 0.5)
     np.testing.assert_allclose(ranks.lift, 1)
@@ -80,7 +81,7 @@ def test_a_single_pair_has_no_rival_and_no_rank():
 def test_tiles_do_not_change_ranks(read_only, monkeypatch):
     """Independent: all rows at once."""
     x, y = read_only(40, 3), read_only(40, 3)
-    coupling, _ = match_within(x, y, np.zeros(40, int), np.zeros(40, int), SinkhornMatcher())
+    coupling, _ = match_within(Cells(x, np.zeros(40, int)), Cells(y, np.zeros(40, int)), SinkhornMatcher())
     whole = metrics.pair_ranks(coupling, np.arange(40))
     monkeypatch.setattr(metrics, "TILE_BYTES", 8 * 40 * 3)
     np.testing.assert_allclose(metrics.pair_ranks(coupling, np.arange(40)).foscttm, whole.foscttm)

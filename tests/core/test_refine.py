@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from psalm.core.coupling import Block, Coupling, SparsePlan
+from psalm.core.coupling import Block, Coupling
+from psalm.core.plan import SparsePlan
 from psalm.core.refine import Refiner
 
 

@@ -8,72 +8,21 @@ matrix.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
 from psalm.core.cost import row_tiles
+from psalm.core.sampling import Sampler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from psalm.core._types import FloatArray, IntArray
+    from psalm.core.plan import Plan
 
 TILE_BYTES = 64 * 2**20
-
-
-class Plan(Protocol):
-    """The matching of one block; its mass is what the block transports."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of source and target cells."""
-        ...
-
-    @property
-    def transpose(self) -> Plan:
-        """The same plan with source and target exchanged."""
-        ...
-
-    def rows(self, tile: slice) -> FloatArray:
-        """Exact mass of some source cells, dense (n_rows, n_target)."""
-        ...
-
-    def weighted(self, weight: float) -> Plan:
-        """The same plan with its mass multiplied by ``weight``."""
-        ...
-
-
-@dataclass(frozen=True)
-class SparsePlan:
-    """A plan that is its stored entries.
-
-    Parameters
-    ----------
-    mass
-        CSR (n_source, n_target), non-negative.
-    """
-
-    mass: sparse.csr_matrix
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of source and target cells."""
-        return int(self.mass.shape[0]), int(self.mass.shape[1])
-
-    @property
-    def transpose(self) -> SparsePlan:
-        """The same plan with source and target exchanged."""
-        return SparsePlan(self.mass.T.tocsr())
-
-    def rows(self, tile: slice) -> FloatArray:
-        """Exact mass of some source cells."""
-        return np.asarray(self.mass[tile].toarray())
-
-    def weighted(self, weight: float) -> SparsePlan:
-        """The same plan with its mass multiplied by ``weight``."""
-        return SparsePlan(self.mass * weight)
 
 
 @dataclass(frozen=True)
@@ -106,6 +55,24 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How much mass each cell transports, and over how many matches.
+
+    Parameters
+    ----------
+    source_mass, target_mass
+        NaN for cells of no block.
+    source_entropy, target_entropy
+        Nats; ``exp(entropy)`` is the effective number of matches. NaN where a cell carries no mass.
+    """
+
+    source_mass: FloatArray
+    source_entropy: FloatArray
+    target_mass: FloatArray
+    target_entropy: FloatArray
+
+
+@dataclass(frozen=True)
 class Coupling:
     """Mass transported between source and target cells, block by block.
 
@@ -131,10 +98,14 @@ class Coupling:
         )
 
     def tiles(self) -> Iterator[Tile]:
-        """Exact rows of every block, a bounded number at a time."""
+        """Rows of every block, a bounded number at a time; of soft plans to float32's accuracy (1e-6)."""
         for block in self.blocks:
-            for rows in row_tiles(*block.plan.shape, TILE_BYTES):
-                yield Tile(block.source[rows], block.target, block.plan.rows(rows))
+            for rows, mass in plan_tiles(block.plan):
+                yield Tile(block.source[rows], block.target, mass)
+
+    def push(self, values: FloatArray) -> FloatArray:
+        """Matched average of source values (n_source, k) for each target cell: :meth:`pull` the other way."""
+        return self.transpose.pull(values)
 
     def pull(self, values: FloatArray) -> FloatArray:
         """Matched average of target values for each source cell, ``Σ_j G_ij y_j / Σ_j G_ij``.
@@ -150,27 +121,56 @@ class Coupling:
         """
         averages = np.full((self.n_source, values.shape[1]), np.nan)
         for tile in self.tiles():
-            mass = tile.mass.sum(axis=1, keepdims=True)
+            mass = _sum(tile.mass, 1)[:, None]
             with np.errstate(invalid="ignore"):
                 averages[tile.source] = (tile.mass @ values[tile.target]) / np.where(mass > 0, mass, np.nan)
         return averages
 
     def entropies(self) -> tuple[FloatArray, FloatArray]:
-        """Entropy in nats of every cell's normalised matches: (n_source,), (n_target,).
+        """Entropy in nats of every cell's normalised matches: (n_source,), (n_target,), see :class:`Spread`."""
+        spread = self.spread()
+        return spread.source_entropy, spread.target_entropy
 
-        ``exp(entropy)`` is the effective number of matches. NaN where a cell carries no mass.
-        """
-        source, target = np.full(self.n_source, np.nan), np.full(self.n_target, np.nan)
+    def spread(self) -> Spread:
+        """Mass and entropy of every cell, in one pass."""
+        source, target = np.full((2, self.n_source), np.nan), np.full((2, self.n_target), np.nan)
         for block in self.blocks:
             column_mass, column_sum = np.zeros(len(block.target)), np.zeros(len(block.target))
-            for rows in row_tiles(*block.plan.shape, TILE_BYTES):
-                mass = block.plan.rows(rows)
-                surprise = -mass * np.log(mass, where=mass > 0, out=np.zeros_like(mass))
-                source[block.source[rows]] = _entropy(mass.sum(axis=1), surprise.sum(axis=1))
+            for rows, mass in plan_tiles(block.plan):
+                surprise = np.log(mass, where=mass > 0, out=np.zeros_like(mass))
+                surprise *= -mass
+                row_mass = _sum(mass, 1)
+                source[:, block.source[rows]] = row_mass, _entropy(row_mass, _sum(surprise, 1))
                 column_mass += mass.sum(axis=0)
                 column_sum += surprise.sum(axis=0)
-            target[block.target] = _entropy(column_mass, column_sum)
-        return source, target
+            target[:, block.target] = column_mass, _entropy(column_mass, column_sum)
+        return Spread(*source, *target)
+
+    def top(self, n_partners: int) -> tuple[IntArray, FloatArray]:
+        """Strongest partners of each source cell.
+
+        Parameters
+        ----------
+        n_partners
+            How many.
+
+        Returns
+        -------
+        Positions of target cells (n_source, n_partners), strongest first, and their share of the source cell's mass;
+        −1 and 0 where a cell has fewer.
+        """
+        partners = np.full((self.n_source, n_partners), -1)
+        shares = np.zeros((self.n_source, n_partners))
+        for tile in self.tiles():
+            k = min(n_partners, tile.mass.shape[1])
+            best = np.argpartition(tile.mass, -k, axis=1)[:, -k:]
+            mass = np.take_along_axis(tile.mass, best, axis=1).astype(np.float64)
+            order = np.argsort(-mass, axis=1, kind="stable")
+            best, mass = np.take_along_axis(best, order, axis=1), np.take_along_axis(mass, order, axis=1)
+            total = tile.mass.sum(axis=1, keepdims=True)
+            shares[tile.source, :k] = np.divide(mass, total, out=np.zeros_like(mass), where=total > 0)
+            partners[tile.source, :k] = np.where(mass > 0, tile.target[best], -1)
+        return partners, shares
 
     def sample(self, n_draws: int, rng: np.random.Generator) -> IntArray:
         """Draw partners for every target cell i from ``M_i``, its column normalised over source cells.
@@ -186,14 +186,11 @@ class Coupling:
         -------
         (n_target, n_draws) positions of source cells; −1 where a target cell carries no mass.
         """
-        draws = np.full((self.n_target, n_draws), -1)
-        for tile in self.transpose.tiles():
-            cumulative = np.cumsum(tile.mass, axis=1)
-            for cell, row in zip(tile.source, cumulative, strict=True):
-                if row[-1] > 0:
-                    found = np.searchsorted(row, rng.random(n_draws) * row[-1], side="right")
-                    draws[cell] = tile.target[np.minimum(found, len(row) - 1)]
-        return draws
+        return self.sampler().draw(np.arange(self.n_target), n_draws, rng)
+
+    def sampler(self) -> Sampler:
+        """Draws partners of target cells after one pass over the coupling."""
+        return Sampler(self.n_target, [(b.target, b.source, b.plan.transpose) for b in self.blocks])
 
     def to_csr(self) -> sparse.csr_matrix:
         """All exact entries above zero, (n_source, n_target). Costs memory in the number of pairs."""
@@ -239,6 +236,18 @@ class Coupling:
         return sparse.csr_matrix(placed, shape=(self.n_source, self.n_target))
 
 
+def plan_tiles(plan: Plan) -> Iterator[tuple[slice, FloatArray]]:
+    """Rows of a plan, a bounded number at a time; of soft plans to float32's accuracy (1e-6)."""
+    fast = getattr(plan, "fast_rows", None)
+    rows_of = plan.rows if fast is None else fast()
+    for rows in row_tiles(*plan.shape, TILE_BYTES):
+        yield rows, rows_of(rows)
+
+
+def _sum(values: FloatArray, axis: int) -> FloatArray:
+    return np.asarray(values.sum(axis=axis, dtype=np.float64))
+
+
 def _entropy(mass: FloatArray, surprise: FloatArray) -> FloatArray:
     """``−Σ (p/m) log (p/m)`` from ``m = Σ p`` and ``Σ −p log p``; rounding never makes it negative."""
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -246,15 +255,17 @@ def _entropy(mass: FloatArray, surprise: FloatArray) -> FloatArray:
 
 
 def _sparse_rows(plan: Plan, per_row: int) -> sparse.csr_matrix:
-    """The ``per_row`` largest entries of every row."""
+    """The ``per_row`` largest entries of every row; where that is all of them, exact ones."""
     parts = []
-    for rows in row_tiles(*plan.shape, TILE_BYTES):
-        mass = plan.rows(rows)
+    whole = per_row >= plan.shape[1]
+    exact = ((rows, plan.rows(rows)) for rows in row_tiles(*plan.shape, TILE_BYTES))
+    for _, mass in exact if whole else plan_tiles(plan):
         if per_row < mass.shape[1]:
-            columns = np.argpartition(mass, -per_row, axis=1)[:, -per_row:]
-            kept = np.zeros_like(mass)
-            np.put_along_axis(kept, columns, np.take_along_axis(mass, columns, axis=1), axis=1)
-            mass = kept
+            columns = np.sort(np.argpartition(mass, -per_row, axis=1)[:, -per_row:], axis=1)
+            kept = np.take_along_axis(mass, columns, axis=1).astype(np.float64)
+            ends = np.arange(len(mass) + 1) * per_row
+            parts.append(sparse.csr_matrix((kept.ravel(), columns.ravel(), ends), shape=mass.shape))
+            continue
         parts.append(sparse.csr_matrix(mass))
     return sparse.vstack(parts, format="csr")
 
@@ -264,9 +275,8 @@ def _largest(plan: Plan, per_row: int) -> tuple[sparse.csr_matrix, FloatArray, F
     view = _sparse_rows(plan, per_row)
     row_mass, column_mass = np.zeros(plan.shape[0]), np.zeros(plan.shape[1])
     best, best_row = np.zeros(plan.shape[1]), np.zeros(plan.shape[1], dtype=int)
-    for rows in row_tiles(*plan.shape, TILE_BYTES):
-        mass = plan.rows(rows)
-        row_mass[rows] = mass.sum(axis=1)
+    for rows, mass in plan_tiles(plan):
+        row_mass[rows] = _sum(mass, 1)
         column_mass += mass.sum(axis=0)
         top = mass.argmax(axis=0)
         height = mass[top, np.arange(mass.shape[1])]

@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from psalm.core.coupling import Block, Coupling, Plan
+from psalm.core.coupling import Block, Coupling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from psalm.core._types import FloatArray, IntArray
+    from psalm.core.plan import Plan
+
+SMALL_PAIRS = 2**20
+"""Blocks of at most so many pairs are matched many to a job, larger ones one by one with all threads."""
+JOB_PAIRS = 2**24
+
+
+@dataclass(frozen=True)
+class Side:
+    """One modality's cells of a block.
+
+    Parameters
+    ----------
+    scores
+        (n, k) centred log-odds, or coordinates with the same distances.
+    mass
+        (n,) share of each cell in the block's mass; positive, sums to one. By default all cells weigh the same.
+    features
+        (n, p) representation of the modality, for matchers that compare geometries; else None.
+    noise
+        (n,) variance of each cell's scores that is error of estimation, summed over columns; None where not known.
+    """
+
+    scores: FloatArray
+    mass: FloatArray = field(default_factory=lambda: np.empty(0))
+    features: FloatArray | None = None
+    noise: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.mass):
+            object.__setattr__(self, "mass", np.full(len(self.scores), 1 / max(1, len(self.scores))))
+
+    def __len__(self) -> int:
+        """Number of cells."""
+        return len(self.scores)
 
 
 @dataclass(frozen=True)
@@ -23,29 +59,49 @@ class Match:
     Parameters
     ----------
     plan
-        Mass between source and target cells; sums to one.
+        Mass between source and target cells; sums to one where the method transports all of it.
     epsilon
         Absolute strength of the entropy, NaN where the method has none.
     iterations
         Sweeps used; 0 for a method that does not iterate.
     marginal_error
-        L1 distance of the plan's target marginal from uniform.
+        L1 distance of the plan's marginals from those that the method is to meet.
     converged
         Whether an iterative method reached its tolerance.
+    mean_cost
+        Mean cost of the block's pairs, NaN where the method has no cost.
+    device
+        Where it was computed.
     """
 
     plan: Plan
-    epsilon: float
-    iterations: int
-    marginal_error: float
-    converged: bool
+    epsilon: float = float("nan")
+    iterations: int = 0
+    marginal_error: float = 0.0
+    converged: bool = True
+    mean_cost: float = float("nan")
+    device: str = "cpu"
 
 
 class Matcher(Protocol):
-    """Anything that matches one block of scores."""
+    """Anything that matches one block."""
 
-    def __call__(self, source_scores: FloatArray, target_scores: FloatArray) -> Match:
-        """Match (n_source, n_treatments) scores with (n_target, n_treatments) scores."""
+    def __call__(self, source: Side, target: Side) -> Match:
+        """Match the cells of one treatment."""
+        ...
+
+
+@runtime_checkable
+class BatchMatcher(Protocol):
+    """A matcher that is faster with many blocks in one call."""
+
+    def match_many(
+        self, blocks: Sequence[tuple[Side, Side]], n_threads: int, tick: Callable[[float], object] | None = None
+    ) -> list[Match]:
+        """Match each block; large ones may use so many threads, and the result does not depend on how many.
+
+        ``tick`` is called with shares of the work, as far as it can be told while a large block is under way.
+        """
         ...
 
 
@@ -60,19 +116,73 @@ class TreatmentMatch:
     match
         What the matcher reported.
     seconds
-        Wall time.
+        Wall time; blocks that were matched in one call share it by their pairs.
+    mass
+        Marginals of source and target cells that the block was to have.
     """
 
     block: Block
     match: Match
     seconds: float
+    mass: tuple[FloatArray, FloatArray]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A block before it is matched: its code, and the positions of its cells."""
+
+    code: int
+    source: IntArray
+    target: IntArray
+
+    @property
+    def n_pairs(self) -> int:
+        """Pairs of cells."""
+        return len(self.source) * len(self.target)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """All cells of one modality, as far as matching needs them.
+
+    Parameters
+    ----------
+    scores
+        (n, k).
+    codes
+        (n,) block of each cell; −1 for cells that take no part.
+    mass
+        (n,) positive weight of each cell; None: all the same.
+    features
+        (n, p) or None.
+    noise
+        (n,) variance of each cell's scores that is error of estimation, or None.
+    """
+
+    scores: FloatArray
+    codes: IntArray
+    mass: FloatArray | None = None
+    features: FloatArray | None = None
+    noise: FloatArray | None = None
+
+    def side(self, cells: IntArray) -> Side:
+        """Some cells as a side of a block."""
+        mass = np.ones(len(cells)) if self.mass is None else np.asarray(self.mass, dtype=np.float64)[cells]
+        features, noise = (None if values is None else values[cells] for values in (self.features, self.noise))
+        return Side(self.scores[cells], mass / mass.sum(), features, noise)
+
+    def share(self, cells: IntArray, all_cells: IntArray) -> float:
+        """Mass of some cells relative to that of others."""
+        return (
+            len(cells) / len(all_cells)
+            if self.mass is None
+            else float(self.mass[cells].sum() / self.mass[all_cells].sum())
+        )
 
 
 def match_within(
-    source_scores: FloatArray,
-    target_scores: FloatArray,
-    source_codes: IntArray,
-    target_codes: IntArray,
+    source: Cells,
+    target: Cells,
     matcher: Matcher,
     *,
     n_jobs: int | None = None,
@@ -84,33 +194,125 @@ def match_within(
 
     Parameters
     ----------
-    source_scores, target_scores
-        (n_source, n_treatments) and (n_target, n_treatments).
-    source_codes, target_codes
-        Treatment of each cell; −1 for cells that take no part.
+    source, target
+        Cells of the two modalities.
     matcher
-        Called once per treatment.
+        Called once per treatment; a :class:`BatchMatcher` once for many small ones.
     n_jobs
-        Treatments matched at a time, as in joblib.
+        Threads, or jobs of the joblib backend in force. None: all cores of this machine.
     tick
-        Called with the number of pairs of each finished block.
+        Called with the number of pairs of each finished job.
     """
-    from joblib import Parallel, delayed
+    places = find_places(source.codes, target.codes)
+    found: dict[int, TreatmentMatch] = {}
+    ticker = _Ticker(tick)
+    for results in _run(_jobs(places), source, target, matcher, n_jobs, ticker):
+        found.update({result.block.treatment: result for result in results})
+        ticker.finish(sum(len(result.block.source) * len(result.block.target) for result in results))
+    ordered = [found[place.code] for place in places]
+    return Coupling(len(source.codes), len(target.codes), tuple(result.block for result in ordered)), ordered
 
-    treatments = np.intersect1d(source_codes[source_codes >= 0], target_codes[target_codes >= 0])
-    places = [(np.flatnonzero(source_codes == t), np.flatnonzero(target_codes == t)) for t in treatments]
-    n_source, n_target = (sum(len(place[side]) for place in places) for side in (0, 1))
 
-    def one(treatment: int, source: IntArray, target: IntArray) -> TreatmentMatch:
-        start = perf_counter()
-        match = matcher(source_scores[source], target_scores[target])
-        weight = (len(source) / n_source + len(target) / n_target) / 2
-        block = Block(int(treatment), source, target, match.plan.weighted(weight))
-        return TreatmentMatch(block, match, perf_counter() - start)
+class _Ticker:
+    """Counts pairs: shares of a block while it is under way, the rest when it is finished."""
 
-    jobs = (delayed(one)(t, *place) for t, place in zip(treatments, places, strict=True))
-    found = []
-    for result in Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(jobs):
-        found.append(result)
-        tick(len(result.block.source) * len(result.block.target))
-    return Coupling(len(source_codes), len(target_codes), tuple(result.block for result in found)), found
+    def __init__(self, tick: Callable[[int], None]) -> None:
+        self._tick, self._told = tick, 0
+
+    def share(self, n_pairs: int, share: float) -> None:
+        """Tell that so much of a block is done."""
+        new = int(share * n_pairs) - self._told
+        if new > 0:
+            self._tick(new)
+            self._told += new
+
+    def finish(self, n_pairs: int) -> None:
+        """Tell what is left of a job."""
+        self._tick(n_pairs - self._told)
+        self._told = 0
+
+
+def find_places(source_codes: IntArray, target_codes: IntArray) -> list[Place]:
+    """Blocks with cells on both sides, by code; one sort per side, however many blocks there are."""
+    sides = []
+    for codes in (source_codes, target_codes):
+        order = np.argsort(codes, kind="stable")
+        order = order[np.searchsorted(codes[order], 0) :]
+        found, first = np.unique(codes[order], return_index=True)
+        sides.append(dict(zip(found.tolist(), np.split(order, first[1:]), strict=False)))
+    return [Place(code, sides[0][code], sides[1][code]) for code in sorted(sides[0].keys() & sides[1].keys())]
+
+
+def _jobs(places: list[Place]) -> list[list[Place]]:
+    """Blocks by job: large ones alone, small ones together."""
+    jobs: list[list[Place]] = []
+    pairs = JOB_PAIRS
+    for place in sorted(places, key=lambda place: -place.n_pairs):
+        if place.n_pairs > SMALL_PAIRS or pairs + place.n_pairs > JOB_PAIRS:
+            jobs.append([])
+            pairs = 0
+        jobs[-1].append(place)
+        pairs = JOB_PAIRS if place.n_pairs > SMALL_PAIRS else pairs + place.n_pairs
+    return jobs
+
+
+def _run(
+    jobs: list[list[Place]],
+    source: Cells,
+    target: Cells,
+    matcher: Matcher,
+    n_jobs: int | None,
+    ticker: _Ticker,
+) -> Iterator[list[TreatmentMatch]]:
+    """Results of every job: small blocks in parallel, large ones one after the other with all threads."""
+    from joblib import Parallel, cpu_count, delayed, effective_n_jobs
+    from joblib.parallel import ThreadingBackend, get_active_backend
+
+    backend, configured = get_active_backend(prefer="threads")
+    here = isinstance(backend, ThreadingBackend) or configured == 1
+    n_threads = effective_n_jobs(n_jobs) if n_jobs is not None else max(configured or 1, cpu_count() if here else 1)
+    n_all = [np.concatenate([place.source for job in jobs for place in job] or [np.empty(0, int)])]
+    n_all.append(np.concatenate([place.target for job in jobs for place in job] or [np.empty(0, int)]))
+
+    def prepared(job: list[Place]) -> tuple[list[tuple[Side, Side]], list[float]]:
+        pairs = [(source.side(place.source), target.side(place.target)) for place in job]
+        shares = [(source.share(p.source, n_all[0]) + target.share(p.target, n_all[1])) / 2 for p in job]
+        return pairs, shares
+
+    alone = [job for job in jobs if isinstance(matcher, BatchMatcher) and here and job[0].n_pairs > SMALL_PAIRS]
+    together = [job for job in jobs if not any(job is other for other in alone)]
+    tasks = (delayed(_match)(matcher, job, *prepared(job), 1) for job in together)
+    yield from Parallel(n_jobs=n_threads if here else n_jobs, prefer="threads", return_as="generator_unordered")(tasks)
+    for job in alone:
+        yield _match(matcher, job, *prepared(job), n_threads, partial(ticker.share, job[0].n_pairs))
+
+
+def _match(
+    matcher: Matcher,
+    job: list[Place],
+    pairs: list[tuple[Side, Side]],
+    shares: list[float],
+    n_threads: int,
+    tick: Callable[[float], object] | None = None,
+) -> list[TreatmentMatch]:
+    """Match the blocks of one job."""
+    starts = [perf_counter()]
+    if isinstance(matcher, BatchMatcher):
+        matches = matcher.match_many(pairs, n_threads, tick)
+        total = max(1, sum(place.n_pairs for place in job))
+        spent = [(perf_counter() - starts[0]) * place.n_pairs / total for place in job]
+    else:
+        matches = []
+        for source, target in pairs:
+            matches.append(matcher(source, target))
+            starts.append(perf_counter())
+        spent = np.diff(starts).tolist()
+    return [
+        TreatmentMatch(
+            Block(place.code, place.source, place.target, match.plan.weighted(share)),
+            match,
+            seconds,
+            (share * source.mass, share * target.mass),
+        )
+        for place, (source, target), match, share, seconds in zip(job, pairs, matches, shares, spent, strict=True)
+    ]

@@ -44,10 +44,20 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Rows:
-    """Centred log-odds of some cells (n_rows, n_treatments): calibrated and capped, and as the classifier claims."""
+    """Scores of some cells.
+
+    Parameters
+    ----------
+    log_odds, uncalibrated
+        Centred log-odds (n_rows, n_treatments): calibrated and capped, and as the classifier claims.
+    noise
+        (n_rows,) error variance of ``log_odds``, summed over treatments: what repeats differ by, as a delete-a-group
+        jackknife (Shao and Wu, 1989). NaN with one repeat, and for cells without a treatment.
+    """
 
     log_odds: FloatArray
     uncalibrated: FloatArray
+    noise: FloatArray
 
 
 @dataclass(frozen=True)
@@ -99,18 +109,25 @@ class Propensity:
     def rows(self, cells: IntArray) -> Rows:
         """Out-of-fold scores of some cells; what is uncalibrated is NaN for cells without a treatment."""
         found, claimed = np.zeros((2, len(cells), self.n_treatments))
+        squares, n_repeats, n_folds = np.zeros(len(cells)), len(self.repeats), 0
         for repeat in self.repeats:
+            n_folds = max(n_folds, len(repeat.members))
             for fold, member in repeat.members.items():
                 own = np.flatnonzero(repeat.folds[cells] == fold)
                 if len(own):
                     said = member.log_likelihood(*self._inputs(cells[own]))
-                    found[own] += member.calibrated(said) / len(self.repeats)
-                    claimed[own] += member.claimed(said) / len(self.repeats)
+                    calibrated = member.calibrated(said)
+                    found[own] += calibrated / n_repeats
+                    squares[own] += (calibrated**2).sum(axis=1) / n_repeats
+                    claimed[own] += member.claimed(said) / n_repeats
+        spread = np.full(len(cells), np.nan)
+        if n_repeats > 1:  # a repeat trains on a share 1 − 1/K of the cells: its variance, given them, is 1/(K − 1)
+            spread = np.maximum(squares - (found**2).sum(axis=1), 0.0) * n_repeats / (n_repeats - 1) * (n_folds - 1)
         unlabelled = np.flatnonzero(self.codes[cells] < 0)
         if len(unlabelled):
             found[unlabelled] = self.ensemble.log_odds(*self._inputs(cells[unlabelled]))
-            claimed[unlabelled] = np.nan
-        return Rows(found, claimed)
+            claimed[unlabelled], spread[unlabelled] = np.nan, np.nan
+        return Rows(found, claimed, spread)
 
     def _inputs(self, cells: IntArray) -> tuple[Matrix, IntArray | None]:
         return self.features[cells], None if self.batches is None else self.batches[cells]

@@ -57,10 +57,12 @@ class Scores:
         width = layout.n_columns if basis is None else len(basis.loadings)
         self.layout, self.basis, self.reference, self.codes = layout, basis, reference, codes
         self.values = np.empty((len(codes), width), dtype=np.float32)
-        self.own, self.response = np.full((2, len(codes)), np.nan)
+        self.own, self.response, self.noise = np.full((3, len(codes)), np.nan)
 
-    def fill(self, cells: IntArray, log_odds: FloatArray) -> None:
-        """Keep log-odds (n_rows, n_columns) of some cells, their own probability and their response."""
+    def fill(self, cells: IntArray, log_odds: FloatArray, noise: FloatArray | None = None) -> None:
+        """Keep log-odds (n_rows, n_columns) of some cells, their own probability, their response and their noise."""
+        if noise is not None:
+            self.noise[cells] = noise
         self.values[cells] = log_odds if self.basis is None else self.basis.compress(log_odds)
         self.own[cells], self.response[cells] = own_and_response(
             self.layout, log_odds, self.codes[cells], self.reference
@@ -128,7 +130,8 @@ def score_all(
         for part, row, tally in zip(parts, rows, tallies, strict=True):
             tally.after.add(row.log_odds, part.codes[cells])
             tally.before.add(row.uncalibrated, part.codes[cells])
-        scores.fill(cells, shifted(scores.layout, [row.log_odds for row in rows], shift))
+        noise = np.sum([row.noise for row in rows], axis=0)
+        scores.fill(cells, shifted(scores.layout, [row.log_odds for row in rows], shift), noise)
         tick(len(cells))
     return tallies
 

@@ -226,6 +226,8 @@ def propensity(
         _scores.write(mdata.mod[name], key_added, scores, mdata.mod[name].obs[treatment])
     fingerprint = _access.fingerprint(*(scores.values for scores in joint.scores.values()))
     mdata.uns[key_added] = {**reading.to_uns(), "params": params, **tables, "fingerprint": fingerprint}
+    if prior == "shared":
+        mdata.uns[key_added]["shares"] = next(iter(shares.values()))
     if len(tables["findings"]):
         warnings.warn(findings.as_warning(tables["findings"]), UserWarning, stacklevel=2)
 

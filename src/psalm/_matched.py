@@ -1,0 +1,135 @@
+"""What a match leaves in the container: coupling, potentials, masses, the table, and one warning."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from psalm import _checks, _keys, _matches
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mudata import MuData
+
+    from psalm._blocks import Blocks
+    from psalm.core._types import FloatArray
+    from psalm.core.coupling import Coupling, Spread
+    from psalm.core.matching import TreatmentMatch
+
+VAGUE, MANY_CELLS = 0.98, 10
+"""A treatment of at least so many cells with effective matches above this share of them is warned of."""
+UNMATCHED = 0.1
+"""A cell that transports less than this share of its mass is called unmatched."""
+BYTES_PER_ENTRY = 12  # float64 value and int32 column
+
+
+def view_of(coupling: Coupling, *, soft: bool, obsp_mb: float) -> tuple[Any, FloatArray]:
+    """What is stored in ``obsp``, and per block the share of its mass that this carried before it was rescaled."""
+    if soft:
+        return coupling.compact(int(obsp_mb * 2**20 / BYTES_PER_ENTRY))
+    return coupling.to_csr(), np.ones(len(coupling.blocks))  # the stored entries are all there is of the plan
+
+
+def write(
+    mdata: MuData,
+    keys: _keys.MatchKeys,
+    coupling: Coupling,
+    columns: dict[str, tuple[FloatArray, FloatArray]],
+    view: Any,
+    result: dict[str, Any],
+) -> None:
+    """Write everything of a match; columns are per cell of source and target, by slot name."""
+    params = result["params"]
+    if params["from_potentials"]:
+        columns = columns | {keys.potential: _matches.potentials(coupling)}
+    for adata in mdata.mod.values():  # of an earlier match under this key, which is overwritten
+        adata.obs = adata.obs.drop(columns=list(keys.columns), errors="ignore")
+    _matches.write_coupling(mdata, keys.coupling, params["source"], params["target"], view)
+    for name, values in columns.items():
+        for side, found in zip(("source", "target"), values, strict=True):
+            mdata.mod[params[side]].obs[name] = found
+    mdata.uns[keys.uns] = result
+
+
+def shares(found: list[TreatmentMatch], spread: Spread) -> tuple[FloatArray, FloatArray]:
+    """Mass that each cell transports, relative to its own: 1 where the marginals are met; NaN for unmatched cells."""
+    relative = spread.source_mass.copy(), spread.target_mass.copy()
+    for result in found:
+        for side, cells, mass in zip(relative, (result.block.source, result.block.target), result.mass, strict=True):
+            side[cells] /= mass
+    return relative
+
+
+def table(
+    found: list[TreatmentMatch],
+    blocks: Blocks,
+    spread: Spread,
+    relative: tuple[FloatArray, FloatArray],
+    kept: FloatArray,
+) -> pd.DataFrame:
+    """One row per block, matched or not."""
+    blank: dict[str, Any] = {"cost": "", "epsilon": np.nan, "epsilon_relative": np.nan, "iterations": 0}
+    blank |= {"marginal_error": np.nan, "converged": False, "effective_matches": np.nan}
+    blank |= {"unmatched_source": 0, "unmatched_target": 0, "kept_mass": 0.0, "seconds": 0.0}
+    rows = []
+    for result, kept_mass in zip(found, kept, strict=True):
+        outcome, cells = result.match, (result.block.source, result.block.target)
+        missing = [int((side[place] < UNMATCHED).sum()) for side, place in zip(relative, cells, strict=True)]
+        entropy = spread.source_entropy[cells[0]]
+        known = entropy[~np.isnan(entropy)]
+        rows.append(
+            (
+                getattr(result.block.plan, "cost", ""),
+                outcome.epsilon,
+                outcome.epsilon / outcome.mean_cost if outcome.mean_cost > 0 else np.nan,
+                outcome.iterations,
+                outcome.marginal_error,
+                outcome.converged,
+                float(np.exp(known).mean()) if len(known) else np.nan,
+                *missing,
+                kept_mass,
+                result.seconds,
+            )
+        )
+    filled = blocks.table.assign(**blank)
+    place = [result.block.treatment for result in found]
+    for position, name in enumerate(blank):
+        values = filled[name].to_numpy(copy=True)
+        values[place] = [row[position] for row in rows]
+        filled[name] = values
+    return filled
+
+
+def warn(found: pd.DataFrame) -> None:
+    """One warning for everything in the table that a user must know."""
+    names = _matches.block_names(found)
+    empty = (found["n_source"] == 0) | (found["n_target"] == 0)
+    stopped = ~found["converged"] & ~empty
+    notes = []
+    if stopped.any():
+        worst = float(found["marginal_error"][stopped].max())
+        notes.append(
+            f"{int(stopped.sum())} treatments did not converge: {_checks.listed(names[stopped])}; "
+            f"largest marginal error {worst:.2g}. Raise `epsilon`, or the object's `max_iterations`"
+        )
+    if empty.any():
+        notes.append(f"{int(empty.sum())} treatments have no cells on one side: {_checks.listed(names[empty])}")
+    many = (found[["n_source", "n_target"]] >= MANY_CELLS).all(axis=1)
+    vague = many & (found["effective_matches"] > VAGUE * found["n_target"])
+    if vague.any():
+        notes.append(
+            f"In {int(vague.sum())} treatments scores decide almost nothing, and matched averages are treatment means: "
+            + _checks.listed(names[vague])
+        )
+    for side in ("source", "target"):
+        lonely = found[f"unmatched_{side}"] > 0
+        if lonely.any():
+            n_cells = int(found[f"unmatched_{side}"].sum())
+            notes.append(
+                f"{n_cells} {side} cells transport less than {UNMATCHED:.0%} of their mass, in "
+                f"{_checks.listed(names[lonely])}: see their share of mass in obs"
+            )
+    if notes:
+        warnings.warn(". ".join(notes) + ". See `psalm.get.report(mdata)`.", UserWarning, stacklevel=3)

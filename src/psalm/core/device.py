@@ -1,0 +1,40 @@
+"""Where arithmetic runs: the processor, or a GPU where there is one and it is worth the way."""
+
+from __future__ import annotations
+
+WORTH_A_GPU = 10_000_000
+"""Pairs of cells from which "auto" asks for a GPU."""
+
+
+def choose(device: str, n_pairs: float) -> str:
+    """The device that "auto" stands for, or the one named.
+
+    Parameters
+    ----------
+    device
+        "auto", "cpu", "cuda", or another name that torch knows.
+    n_pairs
+        Size of the work.
+
+    Returns
+    -------
+    "cpu" for compiled code on the processor, else torch's name of a device.
+
+    Raises
+    ------
+    ValueError
+        torch does not have the device.
+    """
+    if device == "cpu" or (device == "auto" and n_pairs <= WORTH_A_GPU):
+        return "cpu"
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        msg = (
+            f'`device={device!r}`, but torch {torch.__version__} finds no CUDA device. Pass "cpu" or "auto", or '
+            "install a build of torch for your GPU."
+        )
+        raise ValueError(msg)
+    return device

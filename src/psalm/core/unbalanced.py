@@ -1,0 +1,60 @@
+"""Match by entropic transport whose marginals may give: "unbalanced"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psalm.core.entropic import Entropic
+from psalm.core.epsilon import epsilons_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from psalm.core.entropic import Tick
+    from psalm.core.matching import Match, Side
+
+
+@dataclass(frozen=True)
+class UnbalancedMatcher:
+    """Match by unbalanced entropic optimal transport: cells that are far from all others carry less mass.
+
+    Minimises ``Σ P C + ε KL(P | a bᵀ) + ρ KL(P 1 | a) + ρ KL(Pᵀ 1 | b)``.
+    Source: Chizat et al., Mathematics of Computation 2018; for populations that differ, Schiebinger et al. 2019.
+
+    Parameters
+    ----------
+    relaxation
+        ρ relative to the block's mean cost: price of a marginal's Kullback–Leibler divergence. Large is balanced;
+        small leaves out whoever has no partner near. One number, or one for source and one for target.
+    epsilon, cost, tolerance, max_iterations, memory_mb, epsilon_absolute, device
+        As :class:`psalm.core.sinkhorn.SinkhornMatcher`; the tolerance bounds the change that one more sweep would make
+        to the target's masses.
+    """
+
+    relaxation: float | tuple[float, float] = 1.0
+    epsilon: float | str = 0.2
+    cost: str = "euclidean"
+    tolerance: float = 1e-3
+    max_iterations: int = 2000
+    memory_mb: float = 512.0
+    epsilon_absolute: float | None = None
+    device: str = "auto"
+
+    def __call__(self, source: Side, target: Side) -> Match:
+        """Match one block."""
+        return self.match_many([(source, target)], 1)[0]
+
+    def match_many(self, blocks: Sequence[tuple[Side, Side]], n_threads: int, tick: Tick | None = None) -> list[Match]:
+        """Match every block; the result does not depend on the number of threads."""
+        rho = self.relaxation if isinstance(self.relaxation, tuple) else (self.relaxation, self.relaxation)
+        return Entropic(
+            self.cost,
+            self.epsilon_absolute or 0.0,
+            self.epsilon_absolute is None,
+            self.tolerance,
+            self.max_iterations,
+            relaxation=rho,
+            memory_mb=self.memory_mb,
+            device=self.device,
+        ).solve(blocks, n_threads, epsilons_of(blocks, self.epsilon, self.epsilon_absolute, self.cost), tick)
