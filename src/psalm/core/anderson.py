@@ -16,7 +16,7 @@ STALLED = 32
 LONGEST_PAUSE = 8
 """Plain steps after going back: 2, 4, 8 … 2 to this power. Alone they always converge."""
 _RIDGE = 1e-10
-_compiled = compiled()
+_compiled = compiled(reordered=True)
 
 
 class State(NamedTuple):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SMALL_PAIRS = 2**20
 """Blocks of at most so many pairs are matched many to a job, larger ones one by one with all threads."""
-JOB_PAIRS = 2**24
+JOB_PAIRS = 2**22
 
 
 @dataclass(frozen=True)

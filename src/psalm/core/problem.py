@@ -10,8 +10,8 @@ from psalm.core.tiles import EUCLIDEAN, LOG2E, SQEUCLIDEAN
 
 _F = np.float32
 _PADDING = _F(-1e30)
-_TINY, _SMALL = 1e-300, 1e-30
-_compiled = compiled()
+_TINY, _SMALL, _LINEAR = 1e-300, 1e-30, 1e-4
+_compiled = compiled(reordered=True)
 
 
 @_compiled
@@ -178,8 +178,12 @@ def change(step, masses):
     """L1 change of the column masses that a step asks for: the marginal error, where marginals are to be met."""
     total = 0.0
     for j in range(masses.size):
-        mass = max(masses[j], _TINY)  # a column that underflowed is to get all of its mass
-        total += abs(np.exp(np.log(mass) + step[j]) - masses[j]) if mass < _SMALL else mass * abs(np.expm1(step[j]))
+        if masses[j] < _SMALL:  # a column that underflowed is to get all of its mass
+            total += abs(np.exp(np.log(max(masses[j], _TINY)) + step[j]) - masses[j])
+        elif abs(step[j]) < _LINEAR:
+            total += masses[j] * abs(step[j] + step[j] * step[j] / 2)
+        else:
+            total += masses[j] * abs(np.exp(step[j]) - 1.0)
     return total
 
 

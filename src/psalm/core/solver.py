@@ -53,7 +53,13 @@ def start_of_stage(g, log_b):
 
 
 @_compiled
-def solve_kept(kind, x, y, log_a, log_b, settings, width):
+def room_for(n, m, width):
+    """Numbers that the kernel of a block and a row of its tiles take."""
+    return (n + ROWS) * -(-m // width) * width
+
+
+@_compiled
+def solve_kept(kind, x, y, log_a, log_b, settings, width, room):
     """Solve one small block in one thread with its kernel kept.
 
     Parameters
@@ -70,6 +76,8 @@ def solve_kept(kind, x, y, log_a, log_b, settings, width):
         :class:`psalm.core.entropic.Entropic`.
     width
         Columns of a tile.
+    room
+        float32 vector for the kernel and a row of tiles, at least :func:`room_for` long. Fresh memory is slow.
 
     Returns
     -------
@@ -79,12 +87,13 @@ def solve_kept(kind, x, y, log_a, log_b, settings, width):
     n, m = len(x), len(y)
     prepared = prepare(x, y, width)
     n_chunks = len(prepared[1])
-    work = np.empty((n_chunks, ROWS, width), np.float32)
+    size = n * n_chunks * width
+    kernel = room[:size].reshape((n, n_chunks * width))
+    work = room[size : size + n_chunks * ROWS * width].reshape((n_chunks, ROWS, width))
     mean = mean_cost(kind, prepared, m, 0, n, work)
     if relative:
         epsilon = epsilon * mean if mean > 0 else 1.0
     state, f, error, iterations = start(log_b), np.zeros(n), np.inf, 0
-    kernel = np.empty((n, n_chunks * width), np.float32)
     stages = min(n_stages(epsilon, mean), max_iterations)
     for stage in range(stages):
         now = epsilon * FACTOR ** (stages - 1 - stage)
@@ -156,11 +165,14 @@ def solve_many(kind, x, y, log_a, log_b, first_x, first_y, epsilons, settings, w
     """
     f, g = np.empty(len(x)), np.empty(len(y))
     outcome = np.empty((len(width), 4))
+    largest = 0
+    for k in range(len(width)):
+        largest = max(largest, room_for(first_x[k + 1] - first_x[k], first_y[k + 1] - first_y[k], width[k]))
+    room = np.empty(largest, np.float32)
     for k in range(len(width)):
         i, j, i_end, j_end = first_x[k], first_y[k], first_x[k + 1], first_y[k + 1]
-        found = solve_kept(
-            kind, x[i:i_end], y[j:j_end], log_a[i:i_end], log_b[j:j_end], (epsilons[k], *settings), width[k]
-        )
+        own = (epsilons[k], *settings)
+        found = solve_kept(kind, x[i:i_end], y[j:j_end], log_a[i:i_end], log_b[j:j_end], own, width[k], room)
         copy(found[0], f[i:i_end])
         copy(found[1], g[j:j_end])
         outcome[k, 0], outcome[k, 1], outcome[k, 2], outcome[k, 3] = found[2], found[3], found[4], found[5]

@@ -262,7 +262,8 @@ def sweep_kept(kernel, shifts, rule, v, f, start, stop, sums):
                 total += _weighted_sum(kernel[i + r, j : j + 1024], v[j : j + 1024])
             log_sum = np.log(total) - shifts[i + r]
             f[i + r] = _row_potential(log_mass[i + r], log_sum, kappa, cap)
-            u[r] = np.exp(f[i + r] - shifts[i + r])
+            met = kappa == 1.0 and cap == np.inf
+            u[r] = np.exp(log_mass[i + r]) / total if met else np.exp(f[i + r] - shifts[i + r])
         for j in range(0, width, 512):
             _add_rows(sums[j : j + 512], part, kernel, i, n, j, u)
 
