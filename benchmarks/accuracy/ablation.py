@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-    from psalm.core.matching import Matcher
+    from psalm.core.matcher import Matcher
 
 FIGURES = ("foscttm", "lift", "r2")
 FIRST, SECOND = "each step adds to the one before", "the defaults, with one part changed"

@@ -19,7 +19,7 @@ from tasks import PAIR, TASKS, Task, prepare
 
 import psalm
 from psalm.core.losses import LOSSES
-from psalm.core.matching import Match, Side
+from psalm.core.matcher import Match, Side
 from psalm.core.plan import SparsePlan
 
 HELD_OUT = 0.2

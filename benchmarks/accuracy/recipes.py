@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from psalm.core.calibration import Calibrator
     from psalm.core.classifier import Classifier, FittedClassifier
-    from psalm.core.matching import Match, Matcher, Side
+    from psalm.core.matcher import Match, Matcher, Side
 
 N_FOLDS, N_REPEATS = 5, 5
 LARGEST_EPSILON = 1.0

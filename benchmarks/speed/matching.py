@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
-from psalm.core.matching import Cells, Side, match_within
+from psalm.core.matcher import Side
+from psalm.core.matching import Cells, match_within
 from psalm.core.sinkhorn import SinkhornMatcher
 from psalm.core.threads import single_threaded_blas
 from psalm.core.tiles import ROWS, WIDEST, _exponentials
@@ -151,10 +152,7 @@ def pot(library: str, dtype: str, method: str = "sinkhorn", bound: int = MOST_IT
                 a, b, cost, epsilon, method=method, numItermax=most, stopThr=threshold, log=True, warn=False,
                 warmstart=resume,
             )  # fmt: skip
-            logs = ("log_u", "log_v") if "log_u" in log else ("u", "v")
-            last = [
-                log[name] if name.startswith("log") else (torch, np)[library == "numpy"].log(log[name]) for name in logs
-            ]
+            last = [make(np.log(np.asarray(log[side]))) for side in ("u", "v")] if "u" in log else None
             return Found(plan, None, last, bool(log["err"][-1] <= threshold), log.get("niter", most), spent)
 
         return solve

@@ -3,7 +3,7 @@ import pytest
 from scipy import sparse
 
 from psalm.core.coupling import Block, Coupling
-from psalm.core.matching import Side
+from psalm.core.matcher import Side
 from psalm.core.plan import SparsePlan
 from psalm.core.sinkhorn import SinkhornMatcher
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from psalm.core.epsilon import DEFAULT, SOFTEST, relative_epsilons
-from psalm.core.matching import Side
+from psalm.core.matcher import Side
 from psalm.core.sinkhorn import SinkhornMatcher
 
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from psalm.core.exact import ExactMatcher, solve_exact
-from psalm.core.matching import Side
+from psalm.core.matcher import Side
 from psalm.core.pricing import Search
 
 COSTS = ("euclidean", "sqeuclidean")

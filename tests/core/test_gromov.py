@@ -11,7 +11,7 @@ from scipy.spatial.distance import cdist
 
 from psalm.core import gromov
 from psalm.core.gromov import GromovMatcher
-from psalm.core.matching import Side
+from psalm.core.matcher import Side
 
 
 def shares(n):

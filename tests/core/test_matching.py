@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -62,3 +64,23 @@ def test_large_and_small_blocks_in_one_call(read_only, monkeypatch):
     for n_jobs in (1, 3):
         found = match_within(*cells, SinkhornMatcher(tolerance=1e-6), n_jobs=n_jobs)[0].to_csr().toarray()
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("backend", ["loky", "dask"])
+def test_jobs_on_another_backend(read_only, monkeypatch, backend):
+    """The same plans to the last bit from other processes, as on a cluster."""
+    import joblib
+
+    monkeypatch.setattr(matching, "JOB_PAIRS", 150)
+    codes = np.repeat([0, 1, 2, 3], [10, 12, 8, 9])
+    cells = Cells(read_only(39, 3), codes), Cells(read_only(39, 3), codes)
+    expected = match_within(*cells, SinkhornMatcher())[0].to_csr().toarray()
+    with contextlib.ExitStack() as stack:
+        if backend == "dask":
+            from distributed import Client, LocalCluster
+
+            cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+            stack.enter_context(Client(stack.enter_context(cluster)))
+        stack.enter_context(joblib.parallel_config(backend=backend, n_jobs=2))
+        found = match_within(*cells, SinkhornMatcher())[0].to_csr().toarray()
+    np.testing.assert_array_equal(found, expected)

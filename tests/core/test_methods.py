@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from psalm.core.matching import Match, Side
+from psalm.core.matcher import Match, Side
 from psalm.core.methods import METHODS, as_matcher
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from psalm.core.matching import Side
+from psalm.core.matcher import Side
 from psalm.core.nearest import MutualMatcher, NearestMatcher
 
 

@@ -4,7 +4,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import skew
 
 from psalm.core import neighbors
-from psalm.core.matching import Side
+from psalm.core.matcher import Side
 from psalm.core.neighbors import SharedNeighborMatcher, nearest, nearest_within
 
 

@@ -3,7 +3,7 @@ import ot
 import pytest
 from scipy.spatial.distance import cdist
 
-from psalm.core.matching import Side
+from psalm.core.matcher import Side
 from psalm.core.partial import PartialMatcher
 from psalm.core.sinkhorn import SinkhornMatcher
 

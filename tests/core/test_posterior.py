@@ -4,7 +4,7 @@ import pytest
 
 from psalm.core.cost import posterior_coordinates
 from psalm.core.log_odds import centre, probabilities
-from psalm.core.matching import Side
+from psalm.core.matcher import Side
 from psalm.core.sinkhorn import SinkhornMatcher
 from psalm.core.unbalanced import UnbalancedMatcher
 

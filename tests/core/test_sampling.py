@@ -1,7 +1,7 @@
 import numpy as np
 from scipy import sparse
 
-from psalm.core.matching import Side
+from psalm.core.matcher import Side
 from psalm.core.plan import SparsePlan
 from psalm.core.sampling import Sampler
 from psalm.core.sinkhorn import SinkhornMatcher

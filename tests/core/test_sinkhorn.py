@@ -4,7 +4,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from psalm.core import entropic
-from psalm.core.matching import Side
+from psalm.core.matcher import Side
 from psalm.core.sinkhorn import SinkhornMatcher
 
 

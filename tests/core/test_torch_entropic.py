@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from psalm.core import device, torch_entropic
-from psalm.core.matching import Side
+from psalm.core.matcher import Side
 from psalm.core.partial import PartialMatcher
 from psalm.core.sinkhorn import SinkhornMatcher
 from psalm.core.unbalanced import UnbalancedMatcher

@@ -5,7 +5,7 @@ from scipy import sparse
 
 import psalm
 from psalm._containers import stack
-from psalm.core.matching import Match, Side
+from psalm.core.matcher import Match, Side
 from psalm.core.sinkhorn import SinkhornMatcher
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from psalm.core import precise
 from psalm.core.cost import POSTERIOR
 from psalm.core.device import choose
-from psalm.core.matching import Match
+from psalm.core.matcher import Match
 from psalm.core.plan import EntropicPlan
 from psalm.core.posterior import solve_posterior
 from psalm.core.precise import REACHABLE
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from psalm.core._types import FloatArray
-    from psalm.core.matching import Side
+    from psalm.core.matcher import Side
 
     Tick = Callable[[float], object]
 

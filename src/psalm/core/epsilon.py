@@ -30,7 +30,7 @@ import numpy as np
 
 from psalm.core.cost import POSTERIOR
 from psalm.core.entropic import Entropic
-from psalm.core.matching import Side
+from psalm.core.matcher import Side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from psalm.core.cost import pairwise
-from psalm.core.matching import Match
+from psalm.core.matcher import Match
 from psalm.core.neighbors import marginal_error, nearest
 from psalm.core.plan import EntropicPlan, SparsePlan
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from psalm.core._types import FloatArray, IntArray
     from psalm.core.entropic import Tick
-    from psalm.core.matching import Side
+    from psalm.core.matcher import Side
     from psalm.core.pricing import Search
 
 COSTS = ("euclidean", "sqeuclidean")

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from psalm.core.cost import pairwise
-from psalm.core.matching import Match
+from psalm.core.matcher import Match
 from psalm.core.neighbors import marginal_error
 from psalm.core.plan import SparsePlan
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from psalm.core._types import FloatArray
-    from psalm.core.matching import Side
+    from psalm.core.matcher import Side
 
 ROUNDING = 1e-12
 """Changes of the objective, which is of order one, that are no change."""

@@ -21,7 +21,7 @@ from psalm.core.unbalanced import UnbalancedMatcher
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from psalm.core.matching import Matcher
+    from psalm.core.matcher import Matcher
 
 METHODS: dict[str, type] = {
     "ot": SinkhornMatcher,
@@ -44,8 +44,8 @@ def as_matcher(method: Any, options: Mapping[str, Any]) -> Matcher:
     Parameters
     ----------
     method
-        One of :data:`METHODS`, or a callable from two :class:`psalm.core.matching.Side` to a
-        :class:`psalm.core.matching.Match`.
+        One of :data:`METHODS`, or a callable from two :class:`psalm.core.matcher.Side` to a
+        :class:`psalm.core.matcher.Match`.
     options
         Fields of the named matcher.
 

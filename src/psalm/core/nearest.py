@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from psalm.core.matching import Match
+from psalm.core.matcher import Match
 from psalm.core.neighbors import as_graph, check_n_neighbors, marginal_error, nearest
 from psalm.core.plan import SparsePlan
 
 if TYPE_CHECKING:
-    from psalm.core.matching import Side
+    from psalm.core.matcher import Side
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import numpy as np
 from scipy import sparse
 
 from psalm.core.cost import row_tiles
-from psalm.core.matching import Match
+from psalm.core.matcher import Match
 from psalm.core.plan import SparsePlan
 
 if TYPE_CHECKING:
     from psalm.core._types import FloatArray, IntArray
-    from psalm.core.matching import Side
+    from psalm.core.matcher import Side
 
 HUBNESS = ("csls",)
 CSLS_NEIGHBORS = 10

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from psalm.core.entropic import Tick
-    from psalm.core.matching import Match, Side
+    from psalm.core.matcher import Match, Side
 
 
 @dataclass(frozen=True)

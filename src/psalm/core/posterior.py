@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from psalm.core.cost import POSTERIOR
-from psalm.core.matching import Match
+from psalm.core.matcher import Match
 from psalm.core.plan import EntropicPlan
 
 if TYPE_CHECKING:
     from psalm.core.entropic import Entropic
-from psalm.core.matching import Side
+from psalm.core.matcher import Side
 
 
 def solve_posterior(entropic: Entropic, source: Side, target: Side) -> Match:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from psalm.core._types import FloatArray
     from psalm.core.entropic import Entropic
-    from psalm.core.matching import Side
+    from psalm.core.matcher import Side
 
 BATCH_PAIRS = 2**26
 """Padded pairs of a batch, and pairs of a tile: 256 MB in float32."""

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from psalm._blocks import Blocks
     from psalm.core._types import FloatArray, IntArray
     from psalm.core.coupling import Coupling
-    from psalm.core.matching import Matcher, TreatmentMatch
+    from psalm.core.matcher import Matcher
+    from psalm.core.matching import TreatmentMatch
 
 STEP = "tl.match"
 AUTOMATIC = ("ot", "unbalanced", "partial")
@@ -75,7 +76,7 @@ def match(
         - "nearest", "mutual": nearest neighbours, mutual nearest neighbours; baselines.
 
         Or a matcher object such as ``psalm.core.sinkhorn.SinkhornMatcher(epsilon=0.1)``, or your own: a callable from
-        two ``psalm.core.matching.Side`` (``.scores``, ``.mass``) to a ``psalm.core.matching.Match``.
+        two ``psalm.core.matcher.Side`` (``.scores``, ``.mass``) to a ``psalm.core.matcher.Match``.
     cost
         "euclidean" (default) or "sqeuclidean" distance between centred log-odds; for methods with an entropy also
         "posterior", ``−log Σ_t π₁(t|x) π₂(t|y) / p(t)``, which needs no ε and time in cells, not in pairs.
