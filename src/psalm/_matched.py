@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from psalm import _checks, _keys, _matches
 if TYPE_CHECKING:
     import pandas as pd
     from mudata import MuData
+    from scipy import sparse
 
     from psalm._blocks import Blocks
     from psalm.core._types import FloatArray
@@ -25,11 +27,41 @@ UNMATCHED = 0.1
 BYTES_PER_ENTRY = 12  # float64 value and int32 column
 
 
-def view_of(coupling: Coupling, *, soft: bool, obsp_mb: float) -> tuple[Any, FloatArray]:
-    """What is stored in ``obsp``, and per block the share of its mass that this carried before it was rescaled."""
-    if soft:
-        return coupling.compact(int(obsp_mb * 2**20 / BYTES_PER_ENTRY))
-    return coupling.to_csr(), np.ones(len(coupling.blocks))  # the stored entries are all there is of the plan
+@dataclass(frozen=True)
+class View:
+    """What is stored in ``obsp``, and how far it stands for the exact plan.
+
+    Parameters
+    ----------
+    mass
+        CSR (n_source, n_target).
+    kept
+        (n_blocks,) share of each block's mass that the entries carried before they were rescaled.
+    r2
+        (n_blocks,) R² of matched averages of the target's scores, by the view against by the plan, within the block.
+    """
+
+    mass: sparse.csr_matrix
+    kept: FloatArray
+    r2: FloatArray
+
+
+def view_of(coupling: Coupling, target_scores: FloatArray, *, soft: bool, obsp_mb: float) -> View:
+    """A view that fits the budget; the whole plan where stored entries are all there is of it."""
+    ones = np.ones(len(coupling.blocks))
+    if not soft:
+        return View(coupling.to_csr(), ones, ones)
+    mass, kept = coupling.compact(int(obsp_mb * 2**20 / BYTES_PER_ENTRY))
+    if (kept == 1).all():
+        return View(mass, kept, ones)
+    exact, r2 = coupling.pull(target_scores), ones.copy()
+    sums = np.asarray(mass.sum(axis=1)).ravel()
+    seen = (mass @ target_scores) / np.where(sums > 0, sums, np.nan)[:, None]
+    for position, block in enumerate(coupling.blocks):
+        averages = exact[block.source]
+        spread = ((averages - averages.mean(axis=0)) ** 2).sum()
+        r2[position] = 1 - ((seen[block.source] - averages) ** 2).sum() / spread if spread > 0 else np.nan
+    return View(mass, kept, r2)
 
 
 def write(
@@ -37,7 +69,7 @@ def write(
     keys: _keys.MatchKeys,
     coupling: Coupling,
     columns: dict[str, tuple[FloatArray, FloatArray]],
-    view: Any,
+    view: View,
     result: dict[str, Any],
 ) -> None:
     """Write everything of a match; columns are per cell of source and target, by slot name."""
@@ -46,7 +78,7 @@ def write(
         columns = columns | {keys.potential: _matches.potentials(coupling)}
     for adata in mdata.mod.values():  # of an earlier match under this key, which is overwritten
         adata.obs = adata.obs.drop(columns=list(keys.columns), errors="ignore")
-    _matches.write_coupling(mdata, keys.coupling, params["source"], params["target"], view)
+    _matches.write_coupling(mdata, keys.coupling, params["source"], params["target"], view.mass)
     for name, values in columns.items():
         for side, found in zip(("source", "target"), values, strict=True):
             mdata.mod[params[side]].obs[name] = found
@@ -67,14 +99,14 @@ def table(
     blocks: Blocks,
     spread: Spread,
     relative: tuple[FloatArray, FloatArray],
-    kept: FloatArray,
+    view: View,
 ) -> pd.DataFrame:
     """One row per block, matched or not."""
     blank: dict[str, Any] = {"cost": "", "epsilon": np.nan, "epsilon_relative": np.nan, "iterations": 0}
     blank |= {"marginal_error": np.nan, "converged": False, "effective_matches": np.nan}
-    blank |= {"unmatched_source": 0, "unmatched_target": 0, "kept_mass": 0.0, "seconds": 0.0}
+    blank |= {"unmatched_source": 0, "unmatched_target": 0, "kept_mass": 0.0, "view_r2": np.nan, "seconds": 0.0}
     rows = []
-    for result, kept_mass in zip(found, kept, strict=True):
+    for result, kept_mass, r2 in zip(found, view.kept, view.r2, strict=True):
         outcome, cells = result.match, (result.block.source, result.block.target)
         missing = [int((side[place] < UNMATCHED).sum()) for side, place in zip(relative, cells, strict=True)]
         entropy = spread.source_entropy[cells[0]]
@@ -90,6 +122,7 @@ def table(
                 float(np.exp(known).mean()) if len(known) else np.nan,
                 *missing,
                 kept_mass,
+                r2,
                 result.seconds,
             )
         )

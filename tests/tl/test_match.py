@@ -180,7 +180,16 @@ def test_a_small_budget_stores_a_compact_view_and_results_stay_exact(matched):
     psalm.tl.match(matched, source="a", target="b", obsp_mb=0.02, progress=False)
     view = psalm.get.coupling(matched)
     assert view.nnz < exact.nnz / 2
-    assert (psalm.get.report(matched)["kept_mass"] < 1).all()
+    table = psalm.get.report(matched)
+    assert (table["kept_mass"] < 1).all()
+    cells = [np.flatnonzero(matched[name].obs["treatment"] == "t1") for name in ("a", "b")]
+    scores = matched["b"].obsm["propensity"][cells[1]].astype(float)
+    by_view, by_plan = (
+        (m := c[cells[0]][:, cells[1]].toarray()) @ scores / m.sum(1, keepdims=True) for c in (view, exact)
+    )
+    r2 = 1 - ((by_view - by_plan) ** 2).sum() / ((by_plan - by_plan.mean(axis=0)) ** 2).sum()
+    assert table.loc["t1", "view_r2"] == pytest.approx(r2, abs=1e-4)
+    assert r2 < 0.999
     np.testing.assert_allclose(view.sum(axis=1).A1, exact.sum(axis=1).A1, rtol=1e-5)
     np.testing.assert_allclose(psalm.get.coupling(matched, exact=True).toarray(), exact.toarray(), rtol=1e-9)
     assert psalm.tl.evaluate(matched, latent="latent")["latent_error"].to_numpy() == pytest.approx(

@@ -104,7 +104,8 @@ def match_within(
     matcher: Matcher,
     *,
     n_jobs: int | None = None,
-    tick: Callable[[int], None] = lambda _: None,
+    tick: Callable[[int], object] = lambda _: None,
+    report: Callable[[list[TreatmentMatch]], object] = lambda _: None,
 ) -> tuple[Coupling, list[TreatmentMatch]]:
     """Match the cells of every treatment that has cells on both sides.
 
@@ -119,13 +120,16 @@ def match_within(
     n_jobs
         Threads, or jobs of the joblib backend in force. None: all cores of this machine.
     tick
-        Called with the number of pairs of each finished job.
+        Called with numbers of pairs as they are finished.
+    report
+        Called with what each finished job found.
     """
     places = find_places(source.codes, target.codes)
     found: dict[int, TreatmentMatch] = {}
     ticker = _Ticker(tick)
     for results in _run(_jobs(places), source, target, matcher, n_jobs, ticker):
         found.update({result.block.treatment: result for result in results})
+        report(results)
         ticker.finish(sum(len(result.block.source) * len(result.block.target) for result in results))
     ordered = [found[place.code] for place in places]
     return Coupling(len(source.codes), len(target.codes), tuple(result.block for result in ordered)), ordered
@@ -134,7 +138,7 @@ def match_within(
 class _Ticker:
     """Counts pairs: shares of a block while it is under way, the rest when it is finished."""
 
-    def __init__(self, tick: Callable[[int], None]) -> None:
+    def __init__(self, tick: Callable[[int], object]) -> None:
         self._tick, self._told = tick, 0
 
     def share(self, n_pairs: int, share: float) -> None:

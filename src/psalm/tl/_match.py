@@ -138,7 +138,8 @@ def match(
     Writes ``mdata.uns[key_added]`` with ``params`` and ``table``, one row per treatment (and stratum, in the column
     ``within``): n_source, n_target, cost, epsilon (in units of cost), epsilon_relative (to the mean cost), iterations,
     marginal_error, converged, effective_matches (mean over source cells of exp(entropy)), unmatched_source and
-    unmatched_target (cells that transport less than a tenth of their mass), kept_mass, seconds, and with
+    unmatched_target (cells that transport less than a tenth of their mass), kept_mass and view_r2 (what the
+    stored view kept of the plan's mass, and R² of its matched averages of scores against the plan's), seconds, and with
     ``min_response`` left_out_source and left_out_target.
 
     Raises
@@ -197,7 +198,8 @@ def match(
 
         def matched() -> tuple[Coupling, list[TreatmentMatch]]:
             cells = [Cells(*parts) for parts in zip(scores, blocks.codes, masses, features, noise, strict=True)]
-            return match_within(cells[0], cells[1], matcher, n_jobs=n_jobs, tick=progress_bar.update)
+            seen = _Seen(progress_bar, int((blocks.table["n_source"] * blocks.table["n_target"] > 0).sum()))
+            return match_within(cells[0], cells[1], matcher, n_jobs=n_jobs, tick=progress_bar.update, report=seen)
 
         coupling, found = matched()
         first = scores
@@ -219,9 +221,9 @@ def match(
         "settings": _settings(matcher),
     }
     keys, spread = _keys.MatchKeys(key_added), coupling.spread()
-    view, kept = _matched.view_of(coupling, soft=params["from_potentials"], obsp_mb=obsp_mb)
+    view = _matched.view_of(coupling, scores[1], soft=bool(params["from_potentials"]), obsp_mb=obsp_mb)
     relative = _matched.shares(found, spread)
-    table = _matched.table(found, blocks, spread, relative, kept)
+    table = _matched.table(found, blocks, spread, relative, view)
     columns = {
         keys.entropy: (spread.source_entropy, spread.target_entropy),
         keys.mass: relative,
@@ -230,6 +232,18 @@ def match(
     _matched.write(mdata, keys, coupling, columns, view, {"params": params, "table": table})
     _matches.write_coordinates(mdata, keys, names, scores if refine else None)
     _matched.warn(table)
+
+
+class _Seen:
+    """Says beside the bar how many treatments are matched, and how many did not converge."""
+
+    def __init__(self, progress_bar: Any, n_blocks: int) -> None:
+        self.bar, self.n_blocks, self.done, self.stopped = progress_bar, n_blocks, 0, 0
+
+    def __call__(self, found: list[TreatmentMatch]) -> None:
+        self.done += len(found)
+        self.stopped += sum(not result.match.converged for result in found)
+        self.bar.set_postfix(matched=f"{self.done}/{self.n_blocks}", not_converged=self.stopped, refresh=False)
 
 
 def _require_refinable(refine: int, cost: str | None) -> None:
