@@ -36,7 +36,7 @@ def paired(source: FloatArray, target: FloatArray, cost: str) -> FloatArray:
     """Cost (n, k) between cell i of (n, d) scores and each of its own (n, k, d) partners."""
     if cost == POSTERIOR:
         return np.asarray(-np.log(np.einsum("nd,nkd->nk", source, target)))
-    squared = ((source[:, None, :] - target) ** 2).sum(axis=2)
+    squared = ((source[:, None, :].astype(np.float64) - target) ** 2).sum(axis=2)
     return np.asarray(squared if cost == "sqeuclidean" else np.sqrt(squared))
 
 

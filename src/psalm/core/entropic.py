@@ -118,7 +118,7 @@ class Entropic:
         from psalm.core.torch_entropic import solve_torch
 
         return [
-            replace(self._match(*_arrays(*block), (f, g), outcome), device=device)
+            replace(self._match(block, _arrays(*block)[1], (f, g), outcome), device=device)
             for block, (f, g, outcome) in zip(blocks, solve_torch(self, blocks, device, epsilons), strict=True)
         ]
 
@@ -130,15 +130,15 @@ class Entropic:
         if not blocks:
             return []
         first = [np.cumsum([0, *(len(block[side]) for block in blocks)]) for side in (0, 1)]
-        scores = [np.concatenate([block[side].scores for block in blocks]).astype(np.float64) for side in (0, 1)]
+        scores = [np.concatenate([b[side].scores for b in blocks], dtype=np.float64) for side in (0, 1)]
         log_mass = [np.log(np.concatenate([block[side].mass for block in blocks])) for side in (0, 1)]
         width = np.array([chunk_width(len(y), y.scores.shape[1]) for _, y in blocks])
         f, g, outcome = solve_many(cost_kind(self.cost), *scores, *log_mass, *first, epsilons, self.settings[1:], width)
         rows = [slice(*pair) for pair in zip(first[0][:-1], first[0][1:], strict=True)]
         cells = [slice(*pair) for pair in zip(first[1][:-1], first[1][1:], strict=True)]
         return [
-            self._match((scores[0][a], scores[1][b]), (log_mass[0][a], log_mass[1][b]), (f[a], g[b]), out)
-            for a, b, out in zip(rows, cells, outcome.tolist(), strict=True)
+            self._match(block, (log_mass[0][a], log_mass[1][b]), (f[a], g[b]), out)
+            for block, a, b, out in zip(blocks, rows, cells, outcome.tolist(), strict=True)
         ]
 
     def _large(self, source: Side, target: Side, n_threads: int, tick: Tick | None) -> Match:
@@ -146,11 +146,11 @@ class Entropic:
 
         scores, log_mass = _arrays(source, target)
         f, g, *outcome = solve_large(self, scores, log_mass, n_threads, tick or (lambda _: None))
-        return self._match(scores, log_mass, (f, g), outcome)
+        return self._match((source, target), log_mass, (f, g), outcome)
 
     def _match(
         self,
-        scores: tuple[FloatArray, FloatArray],
+        block: tuple[Side, Side],
         log_mass: tuple[FloatArray, FloatArray],
         found: tuple[FloatArray, FloatArray],
         outcome: Sequence[float],
@@ -158,6 +158,7 @@ class Entropic:
         """Match from potentials over ε; in float64 where float32 has not reached the tolerance."""
         epsilon, mean, iterations, error = outcome
         f, g = found
+        scores = block[0].scores, block[1].scores
         plan = EntropicPlan(*scores, epsilon * f, epsilon * g, epsilon, self.cost)
         if precise.may_matter(self.tolerance, mean / epsilon) and iterations < self.max_iterations:
             # rows of a partial plan may carry less than their mass: there is nothing to compare them with
