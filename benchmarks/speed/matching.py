@@ -48,6 +48,7 @@ GRID, STEPS = 10**-0.25, 16
 LONG, LONGEST = 20.0, 300.0
 """Seconds: what takes longer than the first is run once, than the second not at all."""
 MOST_ITERATIONS, FEW_ITERATIONS = 3000, 20
+MISSED, BOUND = "not reached", "stopped at its bound of iterations"
 FEW_CELLS, MANY_CELLS, SAMPLE = 1_100, 5_000, 20_000
 BLOCKS, BLOCK_SIZE, TRIED_BLOCKS = 5_000, 200, 300
 TARGET = 1e-3
@@ -269,14 +270,14 @@ def search(name: str, problem: Problem, solve: Solver, target: float, first: flo
         seconds, found = timed(solve, threshold, resume)
         row = Row(
             name, seconds, found.cost_seconds, marginal_error(problem, found), threshold, found.iterations,
-            note="" if found.reached else "not reached",
+            note="" if found.reached else BOUND,
         )  # fmt: skip
         if row.error <= target:
-            return replace(row, note=""), resume is None
+            return row, resume is None
         if not found.reached:
-            return row, True
+            return replace(row, note=MISSED), True
         resume, threshold = found.resume, threshold * GRID
-    return replace(row, note="not reached"), True
+    return replace(row, note=MISSED), True
 
 
 def shorten(name: str, solve: Solver, row: Row) -> Row | None:
@@ -546,7 +547,7 @@ def show(title: str, rows: list[Row]) -> None:
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for row in rows:
-        done = np.isfinite(row.seconds) and row.note != "not reached"
+        done = np.isfinite(row.seconds) and row.note != MISSED
         memory = f"{row.gigabytes:.3f}" if np.isfinite(row.gigabytes) else ""
         of_cost = f"{row.cost_seconds:.3f}" if row.cost_seconds and done else ""
         ratio = f"{row.seconds / rows[0].seconds:.1f}" if done else ""

@@ -38,7 +38,9 @@ def test_agrees_with_pot(read_only, cost, epsilon, shape):
 def test_reported_error_is_the_error_of_the_plan(read_only, tolerance):
     match, plan = plan_of(SinkhornMatcher(0.1, tolerance=tolerance), read_only(40, 4), read_only(25, 4))
     np.testing.assert_allclose(plan.sum(axis=1), 1 / 40, rtol=1e-5)  # float32
-    assert np.abs(plan.sum(axis=0) - 1 / 25).sum() == pytest.approx(match.marginal_error, rel=1e-2, abs=1e-7)
+    found = np.abs(plan.sum(axis=0) - 1 / 25).sum()
+    assert found <= match.marginal_error + 1e-7
+    assert found == pytest.approx(match.marginal_error, rel=1e-2, abs=5e-7)
     assert match.marginal_error <= tolerance
 
 

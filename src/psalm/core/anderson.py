@@ -11,9 +11,13 @@ from psalm.core._types import FloatArray, IntArray  # noqa: TC001, numba reads t
 from psalm.core.compiled import compiled
 
 DEPTH = 8
+TRUSTED = 10.0
+"""Largest move of a potential, in nats, by acceleration: where steps hardly change it would jump off any scale."""
+PATIENCE = 30.0
+"""How far the error may rise above its smallest: a large step often pays after a few more."""
 STALLED = 32
 """Iterations without a new smallest error after which acceleration is given up for a while."""
-LONGEST_PAUSE = 8
+LONGEST_PAUSE = 4
 """Plain steps after going back: 2, 4, 8 … 2 to this power. Alone they always converge."""
 _RIDGE = 1e-10
 _compiled = compiled(reordered=True)
@@ -97,7 +101,7 @@ def advance(state, step, weight, error):
     """Move ``state.g`` by one accelerated step.
 
     Anderson, type II: the step is that combination of the last ones whose residual is smallest, weighted.
-    Where the error doubled since its smallest, or has not fallen below it for long, the iteration goes back there,
+    Where the error is far above its smallest, or has not fallen below it for long, the iteration goes back there,
     forgets, and takes plain steps, which always lead on, twice as many each time.
 
     Parameters
@@ -112,7 +116,7 @@ def advance(state, step, weight, error):
         Marginal error at ``state.g``.
     """
     g = state.g
-    worse = not error <= 2 * state.errors[0] or state.n_known[2] > STALLED
+    worse = not error <= PATIENCE * state.errors[0] or state.n_known[2] > STALLED
     if state.n_known[0] >= -1 and worse:
         for j in range(g.size):
             g[j] = state.best_g[j] + state.best_step[j]
@@ -180,10 +184,16 @@ def _combine(state, step, weight, known):
     for k in range(known):
         gram[k, k] += _RIDGE * trace
     _solve(gram, shares)
+    taken, largest = np.zeros(step.size), 0.0
     for k in range(known):
         move, share = state.moves[k], shares[k]
         for j in range(step.size):
-            state.g[j] -= share * move[j]
+            taken[j] += share * move[j]
+    for j in range(step.size):
+        largest = max(largest, abs(taken[j]))
+    part = min(1.0, TRUSTED / largest) if largest > 0 else 0.0
+    for j in range(step.size):
+        state.g[j] -= part * taken[j]
 
 
 @_compiled

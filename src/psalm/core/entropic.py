@@ -18,7 +18,7 @@ from psalm.core.device import choose
 from psalm.core.matcher import Match
 from psalm.core.plan import EntropicPlan
 from psalm.core.posterior import solve_posterior
-from psalm.core.precise import REACHABLE
+from psalm.core.precise import REACHABLE, SMALL_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,7 +74,9 @@ class Entropic:
     def settings(self) -> tuple[float, bool, float, int, float, float, float, float]:
         """As :func:`psalm.core.solver.solve_kept` takes them."""
         cap, log_budget = (np.inf, np.nan) if self.fraction is None else (0.0, float(np.log(self.fraction)))
-        exact = (float(self.epsilon), self.relative, max(float(self.tolerance), REACHABLE), self.max_iterations)
+        # half of a small tolerance is left to what float32 rounds off
+        goal = self.tolerance / 2 if self.tolerance < SMALL_TOLERANCE else self.tolerance
+        exact = (float(self.epsilon), self.relative, max(float(goal), REACHABLE), self.max_iterations)
         return (*exact, float(self.relaxation[0]), float(self.relaxation[1]), cap, log_budget)
 
     def solve(

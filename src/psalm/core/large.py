@@ -48,9 +48,7 @@ def solve_large(
             forget(state)
             goal = tolerance if last else max(LOOSE, tolerance)
             for _ in range(max_iterations):
-                masses, moved = sweeps(state.g, f)
-                if moved:
-                    forget(state)
+                masses = sweeps(state.g, f)
                 settle(state.g, f, log_a, log_budget)
                 step = plain_step(state.g, masses, log_b, relaxed(rho_b, mean, now), cap, log_budget)
                 error = change(step, masses)
@@ -78,14 +76,12 @@ class _Sweeps:
         self.shifts = np.empty(len(rule[0]))
         self.reference: Any = None
 
-    def __call__(self, g: FloatArray, f: FloatArray) -> tuple[FloatArray, bool]:
-        """Column masses for column potentials g, and whether the reference had to be set anew (and not at first)."""
+    def __call__(self, g: FloatArray, f: FloatArray) -> FloatArray:
+        """Column masses for column potentials g."""
         moved = self.reference is None or bool(np.abs(g - self.reference).max() > FAR)
-        first = self.reference is None
         if moved:
             self.reference = g.copy()
-        masses = self._recomputed(g, f, moved) if self.kernel is None else self._kept(g, f, moved)
-        return masses, moved and not first
+        return self._recomputed(g, f, moved) if self.kernel is None else self._kept(g, f, moved)
 
     def _recomputed(self, g: FloatArray, f: FloatArray, moved: bool) -> FloatArray:  # noqa: FBT001
         factors = columns(g, self.n_columns, self.dressing)

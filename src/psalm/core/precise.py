@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 REACHABLE = 3e-7
 """Marginal error that float32 sweeps are asked for at most."""
+SMALL_TOLERANCE = 1e-5
 SAMPLE = 64
 TILE_BYTES = 2**20
 

@@ -10,9 +10,9 @@ from psalm.core.compiled import compiled
 from psalm.core.problem import at_epsilon, change, columns, cost_kind, mean_square, plain_step, prepare, settle
 from psalm.core.tiles import EUCLIDEAN, ROWS, chunk_width, cost_sum, keep, masses, sweep_kept
 
-FAR = 20.0
+FAR = 40.0
 """A kept kernel is filled anew when a potential has moved by more than this: float32 spans e^±87."""
-COARSEST, FACTOR = 0.05, 4.0
+COARSEST, FACTOR = 0.1, 2.0
 """Small ε are reached from this multiple of the mean cost, each stage a factor smaller."""
 LOOSE = 0.05
 """Marginal error at which a stage hands over to the next."""
@@ -140,8 +140,6 @@ def _to_goal(problem_and_dressing, rows, cells, state, f, ends, buffers):
             return used, error
         advance(state, step, weight, error)
         far = distance(state.g, reference) > FAR
-        if far:
-            forget(state)
 
 
 @_compiled
