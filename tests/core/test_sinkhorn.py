@@ -3,7 +3,7 @@ import ot
 import pytest
 from scipy.spatial.distance import cdist
 
-from psalm.core import entropic
+from psalm.core import entropic, large
 from psalm.core.matcher import Side
 from psalm.core.sinkhorn import SinkhornMatcher
 
@@ -67,6 +67,19 @@ def test_large_blocks_with_and_without_a_kept_kernel(read_only, monkeypatch, cos
         match, plan = plan_of(matcher, x, y)
         assert match.converged
         assert np.abs(plan - expected).sum() < 3e-5
+
+
+def test_a_block_that_begins_from_some_rows_gets_the_same_plan(read_only, monkeypatch):
+    """Independent: the small path, which begins anew."""
+    x, y = read_only(400, 3), read_only(300, 3)
+    expected = plan_of(SinkhornMatcher(0.05, tolerance=1e-6), x, y)[1]
+    monkeypatch.setattr(entropic, "SMALL_PAIRS", 0)
+    plain = plan_of(SinkhornMatcher(0.05, tolerance=1e-6, memory_mb=0), x, y)[0]
+    monkeypatch.setattr(large, "SOME_ROWS", 64)
+    match, plan = plan_of(SinkhornMatcher(0.05, tolerance=1e-6, memory_mb=0), x, y)
+    assert match.converged
+    assert match.iterations != plain.iterations
+    assert np.abs(plan - expected).sum() < 1e-5
 
 
 def test_threads_do_not_change_a_bit(read_only, monkeypatch):

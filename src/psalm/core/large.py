@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from psalm.core.threads import Strips
 if TYPE_CHECKING:
     from psalm.core._types import FloatArray
     from psalm.core.entropic import Entropic, Tick
+
+SOME_ROWS, FEWEST_STEPS, ROUGH, LITTLE_MB = 2048, 4, 0.03, 64.0
+"""A block whose kernel is not kept begins from so many rows, where that is a quarter of them at most, to that error."""
 
 
 def solve_large(
@@ -34,10 +38,11 @@ def solve_large(
         mean = sum(strips.run(lambda _, i, j, work: mean_cost(kind, prepared, m, i, j, work)))
         if relative:
             epsilon = epsilon * mean if mean > 0 else 1.0
-        state, weight = start(log_b), np.exp(log_b)
-        f, error, iterations = np.zeros(n), np.inf, 0
-        stages = min(n_stages(epsilon, mean), max_iterations)
         kept = 4 * n * len(prepared[1]) * width <= entropic.memory_mb * 2**20
+        first = log_b if kept else _from_some_rows(entropic, scores, log_mass, n_threads)
+        state, weight = start(first), np.exp(log_b)
+        f, error, iterations = np.zeros(n), np.inf, 0
+        stages = min(n_stages(epsilon, mean), max_iterations) if first is log_b else 1
         kernel = np.empty((n, len(prepared[1]) * width), np.float32) if kept else None
         for stage in range(stages):
             now, last = epsilon * FACTOR ** (stages - 1 - stage), stage == stages - 1
@@ -58,6 +63,22 @@ def solve_large(
                     break
                 advance(state, step, weight, error)
     return f, state.g, epsilon, mean, iterations, error
+
+
+def _from_some_rows(
+    entropic: Entropic,
+    scores: tuple[FloatArray, FloatArray],
+    log_mass: tuple[FloatArray, FloatArray],
+    n_threads: int,
+) -> FloatArray:
+    """Column potentials to begin with, from every so many rows: most of the way for a fraction of the pairs."""
+    step = len(scores[0]) // SOME_ROWS
+    if step < FEWEST_STEPS:
+        return log_mass[1]
+    log_some = log_mass[0][::step] - np.log(np.exp(log_mass[0][::step]).sum())
+    some = replace(entropic, tolerance=max(ROUGH, entropic.tolerance), memory_mb=min(LITTLE_MB, entropic.memory_mb))
+    inner = (scores[0][::step], scores[1]), (log_some, log_mass[1])
+    return solve_large(some, *inner, n_threads, lambda _: None)[1]
 
 
 def _nearness(error: float, goal: float) -> float:
