@@ -157,7 +157,8 @@ def pot(library: str, dtype: str, method: str = "sinkhorn", bound: int = MOST_IT
                 warmstart=resume,
             )  # fmt: skip
             last = [make(np.log(np.asarray(log[side]))) for side in ("u", "v")] if "u" in log else None
-            return Found(plan, None, last, bool(log["err"][-1] <= threshold), log.get("niter", most), spent)
+            iterations = log.get("niter", log.get("n_iter", 0))  # the name differs between POT's solvers
+            return Found(plan, None, last, bool(log["err"][-1] <= threshold), iterations, spent)
 
         return solve
 
