@@ -14,7 +14,7 @@ times 10^(−k/4), at which its error is at most the target. Looking for it is n
 potentials meanwhile, and is timed from the start. POT's solvers make the same iterates and share the threshold.
 
 Memory is the highest resident size (``resource.getrusage``) of a fresh process that runs the method, less what it was
-once the data were there and the method had matched a few cells.
+once the data were there, torch was loaded (which takes .17 GB by itself) and the method had matched a few cells.
 """
 
 from __future__ import annotations
@@ -339,6 +339,9 @@ def compare(key: str, rounds: int) -> list[Row]:
 
 def alone(name: str, case: Case, threshold: float) -> Row:
     """Time and memory of one run; meant for a fresh process."""
+    import torch
+
+    torch.set_num_threads(THREADS)
     METHODS[name](problem_of(FEW_CELLS, case.relative))(TARGET)
     problem = problem_of(case.n, case.relative)
     solve = METHODS[name](problem)

@@ -162,11 +162,11 @@ class Entropic:
         f, g = found
         scores = block[0].scores, block[1].scores
         plan = EntropicPlan(*scores, epsilon * f, epsilon * g, epsilon, self.cost)
-        if precise.may_matter(self.tolerance, mean / epsilon) and iterations < self.max_iterations:
+        if precise.may_matter(self.tolerance, mean / epsilon):
             # rows of a partial plan may carry less than their mass: there is nothing to compare them with
             if self.fraction is None:
                 error += precise.rounding_error(plan, self._row_masses(f, log_mass[0], mean, epsilon))
-            if error > self.tolerance or self.fraction is not None:
+            if (error > self.tolerance or self.fraction is not None) and iterations < self.max_iterations:
                 f, g, iterations, error = self._polish(scores, log_mass, g, outcome)
                 plan = EntropicPlan(*scores, epsilon * f, epsilon * g, epsilon, self.cost)
         return Match(plan, epsilon, int(iterations), error, converged=error <= self.tolerance, mean_cost=mean)

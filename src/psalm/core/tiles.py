@@ -100,10 +100,16 @@ def _exponentials(row, shift, g, factor):
 
 
 @_compiled
-def _maximum(row, g):
-    peak = row[0] + g[0]
-    for j in range(row.size):
-        peak = max(peak, row[j] + g[j])
+def _maximum(row, g, lanes):
+    """Largest sum of two rows, whose length is a multiple of 16: a maximum of lanes vectorises, one number does not."""
+    for k in range(lanes.size):
+        lanes[k] = row[k] + g[k]
+    for start in range(lanes.size, row.size, lanes.size):
+        for k in range(lanes.size):
+            lanes[k] = max(lanes[k], row[start + k] + g[start + k])
+    peak = lanes[0]
+    for k in range(lanes.size):
+        peak = max(peak, lanes[k])
     return peak
 
 
@@ -166,13 +172,14 @@ def _row_potential(log_mass, log_sum, kappa, cap):
 def _from_peaks(problem, g, start, n, work, shifts, totals):
     """Exponentials of some rows relative to each row's maximum, whose negative goes to ``shifts``."""
     kind, x, chunks, norms_x, norms_y, scale, _ = problem
+    lanes = np.empty(16, np.float32)
     for r in range(n):
         shifts[r] = np.inf
     for k in range(len(chunks)):
         stop = start + n
         tile(kind, x[start:stop], chunks[k], norms_x[start:stop], norms_y[k], scale, work[k, :n])
         for r in range(n):
-            shifts[r] = min(shifts[r], -_maximum(work[k, r], g[0, k]))
+            shifts[r] = min(shifts[r], -_maximum(work[k, r], g[0, k], lanes))
     for r in range(n):
         for k in range(len(chunks)):
             totals[r] += _exponentials(work[k, r], _F(shifts[r]), g[0, k], g[1, k])
@@ -266,6 +273,26 @@ def sweep_kept(kernel, shifts, rule, v, f, start, stop, sums):
             u[r] = np.exp(log_mass[i + r]) / total if met else np.exp(f[i + r] - shifts[i + r])
         for j in range(0, width, 512):
             _add_rows(sums[j : j + 512], part, kernel, i, n, j, u)
+
+
+@_compiled
+def group_sums_kept(kernel, v, rows, edges, sums):
+    """Sums (n_rows, n_groups) of some rows of a kept kernel over groups of columns; ``v`` as in :func:`sweep_kept`."""
+    for r in range(len(rows)):
+        row = kernel[rows[r]]
+        for k in range(len(edges) - 1):
+            sums[r, k] = _weighted_sum(row[edges[k] : edges[k + 1]], v[edges[k] : edges[k + 1]])
+
+
+@_compiled
+def group_sums(rows, edges, sums):
+    """Sums (n_rows, n_groups) of rows of a plan over groups of columns."""
+    for r in range(len(rows)):
+        for k in range(len(edges) - 1):
+            total, part = _F(0.0), rows[r, edges[k] : edges[k + 1]]
+            for j in range(part.size):
+                total += part[j]
+            sums[r, k] = total
 
 
 @_compiled
