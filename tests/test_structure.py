@@ -16,7 +16,7 @@ ALLOWED = {  # room: rooms it may import; private modules of the package itself 
     "datasets": {"datasets", "_checks", "_containers", "core._types"},
     "get": {"_access", "_checks", "_keys", "_matches", "_scores"},
     "pl": {"pl", "_access", "_checks", "_keys", "_matches", "core._types"},
-    "pp": {"pp", "_access", "_checks", "_keys", "core"},
+    "pp": {"pp", "_access", "_checks", "_keys", "_lightning", "core"},
     "tl": {
         *(
             "_access",
@@ -25,14 +25,15 @@ ALLOWED = {  # room: rooms it may import; private modules of the package itself 
             "_design",
             "_ensembles",
             "_keys",
+            "_left_out",
             "_matched",
             "_matches",
             "_progress",
             "_scores",
         ),
-        *("_scores", "core", "model"),
+        *("_truth", "core", "model"),
     },
-    "model": {"model", "_access", "_checks", "_keys", "_matches", "_progress", "core"},
+    "model": {"model", "_access", "_checks", "_keys", "_lightning", "_matches", "core"},
 }
 
 

@@ -2,6 +2,7 @@
 
 import mudata
 import numpy as np
+import pandas as pd
 import pytest
 
 import psalm
@@ -43,12 +44,14 @@ def test_flow_recovers_the_truth_better_than_chance():
     assert ((truth - predicted) ** 2).sum() < 0.8 * ((truth - truth.mean(axis=0)) ** 2).sum()
 
 
+@pytest.mark.filterwarnings("ignore:Held-out cells are predicted no better")  # after one epoch
 @pytest.mark.parametrize("ending", ["h5mu", "zarr"])
 @pytest.mark.parametrize("method", ["ot", "snn"])
 def test_results_survive_disk(scored, tmp_path, ending, method):
     psalm.tl.match(scored, source="a", target="b", method=method, progress=False)
     psalm.tl.evaluate(scored, latent="latent")
-    psalm.tl.predict(scored, source="a", target="b", max_epochs=1, progress=False)
+    psalm.tl.predict(scored, source="a", target="b", max_epochs=1, coverage=0.5, progress=False)
+    psalm.tl.holdout(scored, source="a", target="b", treatments=["t1"], max_epochs=1, progress=False)
     path = tmp_path / f"cells.{ending}"
     if ending == "h5mu":
         scored.write_h5mu(path)
@@ -56,6 +59,8 @@ def test_results_survive_disk(scored, tmp_path, ending, method):
     else:
         scored.write_zarr(path)
         back = mudata.read_zarr(path)
+    pd.testing.assert_frame_equal(back.uns["holdout"]["table"], scored.uns["holdout"]["table"], check_dtype=False)
+    assert psalm.get.predicted(back, "b").layers.keys() == {"lower", "upper"}
     assert_same_pairs(by_name(back), by_name(scored))
     assert_same_pairs(by_name(back, exact=True), by_name(scored, exact=True))
     assert psalm.get.report(back)["converged"].all()

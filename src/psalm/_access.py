@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from mudata import MuData
 from scipy import sparse
 
 from psalm import _checks, _keys
+from psalm.core.rows import Rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -114,6 +115,34 @@ def by_modality(mdata: MuData, mapping: Mapping[str, Any], argument: str) -> Non
 
 def features_of(adata: AnnData, name: str, key: str | None, *, tensors: bool = False) -> Features:
     """Features of one AnnData, which messages call ``name``."""
+    values, found = _find(adata, name, key)
+    where = f"`mdata[{name!r}].{found.said}`"
+    array = tensor(values) if tensors and np.ndim(values) > 2 else numeric(values, where)  # noqa: PLR2004, images
+    _checks.finite(array, where)
+    return replace(found, values=array)
+
+
+def stream_of(adata: AnnData, name: str, key: str | None) -> tuple[Rows, Features]:
+    """Features of one AnnData to be read some rows at a time, and what is known of them; their ``values`` are empty.
+
+    Nothing is copied or converted but CSC matrices. Values in memory are checked, those in a file as they are read.
+    """
+    values, found = _find(adata, name, key)
+    where = f"`mdata[{name!r}].{found.said}`"
+    if isinstance(values, pd.DataFrame):
+        values = values.to_numpy()
+    if sparse.issparse(values) and values.format != "csr":
+        values = values.tocsr()
+    if not hasattr(values, "shape") or not hasattr(values, "dtype") or values.dtype.kind not in "biuf":
+        values = numeric(values, where)
+    rows = Rows(values, where)
+    if rows.in_memory and not np.isfinite(values.data if sparse.issparse(values) else values).all():
+        _checks.finite(values, where)
+    return rows, found
+
+
+def _find(adata: AnnData, name: str, key: str | None) -> tuple[Any, Features]:
+    """What is stored under a key, as it is, and what is known of it."""
     if key is None:
         key = _keys.REPRESENTATION if _keys.REPRESENTATION in adata.obsm else "X"
     if key == "X":
@@ -132,11 +161,8 @@ def features_of(adata: AnnData, name: str, key: str | None, *, tensors: bool = F
     if values is None:
         msg = f"`mdata[{name!r}].X` is empty. Pass `use_rep=` with a key of its obsm or layers."
         raise ValueError(msg)
-    where = f"`mdata[{name!r}].{said}`"
-    array = tensor(values) if tensors and np.ndim(values) > 2 else numeric(values, where)  # noqa: PLR2004, images
-    _checks.finite(array, where)
     space = str(_space(adata, key).get("fingerprint", "")) if key in adata.obsm else ""
-    return Features(array, names, key, said, space)
+    return values, Features(np.empty((0, 0)), names, key, said, space)
 
 
 def same_space(found: Features, names: list[str], space: str, name: str) -> None:

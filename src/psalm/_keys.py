@@ -9,6 +9,7 @@ TREATMENT = "treatment"
 PROPENSITY = "propensity"
 MATCH = "match"
 EMBEDDING = "X_propensity"
+HOLDOUT = "holdout"
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,16 @@ class MatchKeys:
 def predicted(target: str) -> str:
     """``obsm`` of the source: features of the target, predicted."""
     return f"{target}_predicted"
+
+
+def lower(predicted: str) -> str:
+    """``obsm`` of the source: lower bounds of predictive intervals."""
+    return f"{predicted}_lower"
+
+
+def upper(predicted: str) -> str:
+    """``obsm`` of the source: upper bounds of predictive intervals."""
+    return f"{predicted}_upper"
 
 
 def factors(treatment: str) -> str:

@@ -4,6 +4,8 @@ import pytest
 
 import psalm
 
+pytestmark = pytest.mark.filterwarnings("ignore:Held-out cells are predicted no better")  # after so few epochs
+
 
 def test_slots(matched):
     model = psalm.tl.predict(matched, source="a", target="b", max_epochs=3, progress=False)
@@ -26,7 +28,12 @@ def test_either_direction_of_a_match(matched):
         pytest.param({"loss": "l1"}, ValueError, "`loss='l1'` is not known", id="loss"),
         pytest.param({"match_key": "m"}, KeyError, "`match_key='m'`", id="match"),
         pytest.param({"target_rep": "counts"}, KeyError, "`use_rep='counts'`", id="representation"),
-        pytest.param({"device": "tpu9"}, ValueError, "`device='tpu9'` is not available", id="device"),
+        pytest.param({"coverage": 1.5}, ValueError, "`coverage=1.5` must be a number between 0 and 1", id="coverage"),
+        pytest.param({"likelihood": "beta"}, ValueError, "`likelihood='beta'` is not known", id="likelihood"),
+        pytest.param({"likelihood": "nb"}, ValueError, "is for counts, and .* has negative values", id="not counts"),
+        pytest.param(
+            {"key_added": "match"}, ValueError, "was not written by `tl.predict`, and would be lost", id="taken"
+        ),
     ],
 )
 def test_bad_input(matched, options, error, message):

@@ -23,7 +23,7 @@ N_MATRIX_AXES = 2
 SMALLEST_GRID = 4
 """Convolutions halve height and width until both are at most this, so that the place within the image is kept."""
 
-MOST_DOUBLINGS = 2
+MOST_DOUBLINGS, N_CHANNELS = 2, 16
 MOST_COLOURS = 4
 """A last axis no longer than this, behind a longer second one, is taken for channels at the wrong end."""
 
@@ -51,7 +51,7 @@ class ImageClassifier:
     """
 
     shape: tuple[int, int, int] | None = None
-    n_channels: int = 16
+    n_channels: int = N_CHANNELS
     dropout: float = 0.2
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
@@ -76,16 +76,31 @@ class ImageClassifier:
         mean, scale = (value[:, None, None] for value in moments(_pixels(features, shape)))
         layers: list[nn.Module] = [nn.Unflatten(1, shape)] if features.ndim == N_MATRIX_AXES else []
         layers.append(Standardise(mean, scale))
-        n_inputs, height, width = shape
-        n_layers = 0
-        while max(height, width) > SMALLEST_GRID:
-            strides = tuple(2 if size > SMALLEST_GRID else 1 for size in (height, width))
-            height, width = (-(-size // stride) for size, stride in zip((height, width), strides, strict=True))
-            n_channels = self.n_channels * 2 ** min(n_layers, MOST_DOUBLINGS)
-            layers += [nn.Conv2d(n_inputs, n_channels, 3, strides, padding=1), nn.GroupNorm(1, n_channels), nn.GELU()]
-            n_inputs, n_layers = n_channels, n_layers + 1
-        layers += [nn.Flatten(), nn.Dropout(self.dropout), nn.Linear(n_inputs * height * width, n_outputs)]
+        convolved, n_features = convolutions(shape, self.n_channels)
+        layers += [*convolved, nn.Dropout(self.dropout), nn.Linear(n_features, n_outputs)]
         return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+
+def convolutions(shape: tuple[int, ...], n_channels: int = N_CHANNELS) -> tuple[list[nn.Module], int]:
+    """Layers that halve images (channels, height, width) to a grid of about 4 × 4 and flatten it, and its size.
+
+    Parameters
+    ----------
+    shape
+        Of one image.
+    n_channels
+        Channels after the first convolution, doubled twice.
+    """
+    n_inputs, height, width = shape
+    layers: list[nn.Module] = []
+    n_layers = 0
+    while max(height, width) > SMALLEST_GRID:
+        strides = tuple(2 if size > SMALLEST_GRID else 1 for size in (height, width))
+        height, width = (-(-size // stride) for size, stride in zip((height, width), strides, strict=True))
+        n_outputs = n_channels * 2 ** min(n_layers, MOST_DOUBLINGS)
+        layers += [nn.Conv2d(n_inputs, n_outputs, 3, strides, padding=1), nn.GroupNorm(1, n_outputs), nn.GELU()]
+        n_inputs, n_layers = n_outputs, n_layers + 1
+    return [*layers, nn.Flatten()], n_inputs * height * width
 
 
 def image_shape(found: tuple[int, ...], stated: tuple[int, int, int] | None) -> tuple[int, int, int]:

@@ -2,39 +2,64 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import warnings
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
+import torch
+from scvi.model.base import BaseModelClass
 
-from psalm import _access, _checks, _keys, _matches
-from psalm.core.losses import LOSSES
-from psalm.model._setup import Setup, device_of, read, write
+from psalm import _access, _checks, _keys
+from psalm.core.likelihoods import LIKELIHOODS
+from psalm.core.rows import LARGEST_CHUNK
+from psalm.model import _fit, _setup
+from psalm.model._pairs import pairs_of
+from psalm.model._reading import AUTO, coupling_of, input_rows, loss_of, setup_of, sizes_of, target_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from anndata import AnnData
     from mudata import MuData
 
     from psalm.core._types import FloatArray
-    from psalm.model._network import Perceptron
+    from psalm.core.coupling import Coupling
+    from psalm.model._fit import Fitted
+    from psalm.model._network import Network
+    from psalm.model._setup import Setup
+
+_DEFAULTS = {"match_key": _keys.MATCH, "use_rep": None, "target_rep": None, "likelihood": AUTO}
 
 
-class CrossModal:
+class CrossModal(BaseModelClass):
     """Predict the target modality's features from the source modality's, by a network trained on a coupling.
+
+    A model of scvi-tools in how it is used and trained. Two things are its own, as cells of the two modalities are
+    different cells: what it reads is not registered with an ``AnnDataManager``, whose fields for MuData refuse cells
+    that are not in all modalities, but checked at the door of this package; and files are written without pickled
+    objects.
 
     Parameters
     ----------
     mdata
         One AnnData per modality, after :func:`psalm.tl.match`.
     source, target
-        Modality to predict from, and modality to predict.
+        Modality to predict from, and modality to predict; by default those that :meth:`setup_mudata` was given.
     match_key
         ``key_added`` of :func:`psalm.tl.match`; the match may have been made in either direction.
     use_rep, target_rep
-        Features of source and target: "X", a key of ``obsm`` or of ``layers``.
-        By default ``obsm["X_psalm"]`` where it exists, else ``X``.
+        Features of source and target: "X", a key of ``obsm`` or of ``layers``. By default ``obsm["X_psalm"]`` where it
+        exists, else ``X``. Images, (n_cells, channels, height, width) in the source's ``obsm``, are read by
+        convolutions. Counts of the source are log-normalised in the network. Values may lie in a file (backed AnnData,
+        h5py, zarr, dask) and are then read batch by batch.
+    likelihood
+        Of the target's features: "gaussian", "poisson", "nb" (negative binomial), "bernoulli", or "auto": by what the
+        values are (:func:`psalm.core.likelihoods.suited`). ``model.likelihood`` says which. The size factors of counts
+        are the target cells' totals over their median.
     n_hidden, n_layers, dropout
         Width and number of hidden layers; share of hidden units left out in training.
 
@@ -46,13 +71,62 @@ class CrossModal:
     >>> psalm.tl.propensity(mdata, progress=False)
     >>> psalm.tl.match(mdata, source="a", target="b", progress=False)
     >>> model = psalm.model.CrossModal(mdata, source="a", target="b")
-    >>> model.train(max_epochs=2, progress=False)
+    >>> model.train(max_epochs=20, progress=False)
     >>> model.predict(mdata).shape
     (300, 30)
     """
 
+    _setups: ClassVar[WeakKeyDictionary[MuData, dict[str, Any]]] = WeakKeyDictionary()
+
     def __init__(
         self,
+        mdata: MuData,
+        *,
+        source: str | None = None,
+        target: str | None = None,
+        match_key: str | None = None,
+        use_rep: str | None = None,
+        target_rep: str | None = None,
+        likelihood: str | None = None,
+        n_hidden: int = 128,
+        n_layers: int = 2,
+        dropout: float = 0.1,
+    ) -> None:
+        given = {"source": source, "target": target, "match_key": match_key, "use_rep": use_rep}
+        given |= {"target_rep": target_rep, "likelihood": likelihood}
+        chosen = self._setups.get(_access.container(mdata), {}) | {k: v for k, v in given.items() if v is not None}
+        if "source" not in chosen or "target" not in chosen:
+            msg = "`source` and `target` are not given. Pass them, or call `CrossModal.setup_mudata` with them first."
+            raise ValueError(msg)
+        _checks.whole_number("n_hidden", n_hidden, least=1)
+        _checks.whole_number("n_layers", n_layers, least=1)
+        if not 0 <= dropout < 1:
+            msg = f"`dropout={dropout!r}` must be at least 0 and less than 1."
+            raise ValueError(msg)
+        setup = setup_of(mdata, **_DEFAULTS | chosen, n_hidden=n_hidden, n_layers=n_layers, dropout=dropout)
+        self._begin(setup, mdata)
+
+    def _begin(self, setup: Setup, mdata: MuData | None) -> None:
+        registry = {"scvi_version": version("scvi-tools"), "model_name": "CrossModal", "field_registries": {}}
+        registry |= {
+            "setup_method_name": "setup_mudata",
+            "setup_args": {"source": setup.source, "target": setup.target},
+        }
+        super().__init__(registry=registry)
+        self._adata = mdata
+        self.setup = setup
+        self.module: Network | None = None
+        self._fitted: Fitted | None = None
+        self._model_summary_string = (
+            f"CrossModal: {setup.source} ({len(setup.input_names)} features of {setup.use_rep}"
+            f"{', log-normalised' if setup.log_counts else ''}) to {setup.target} ({len(setup.output_names)} features "
+            f"of {setup.target_rep}, likelihood {setup.likelihood}), n_hidden: {setup.n_hidden}, n_layers: "
+            f"{setup.n_layers}, dropout: {setup.dropout}"
+        )
+
+    @classmethod
+    def setup_mudata(
+        cls,
         mdata: MuData,
         *,
         source: str,
@@ -60,113 +134,169 @@ class CrossModal:
         match_key: str = _keys.MATCH,
         use_rep: str | None = None,
         target_rep: str | None = None,
-        n_hidden: int = 128,
-        n_layers: int = 2,
-        dropout: float = 0.1,
+        likelihood: str = AUTO,
     ) -> None:
-        _access.two_modalities(_access.container(mdata), source, target)
-        _checks.whole_number("n_hidden", n_hidden, least=1)
-        _checks.whole_number("n_layers", n_layers, least=1)
-        params = _access.run(mdata, match_key, "tl.match", "match_key")["params"]
-        if {source, target} != {params["source"], params["target"]}:
-            msg = (
-                f"The match {match_key!r} joins {params['source']!r} and {params['target']!r}, not {source!r} and "
-                f"{target!r}. Pass `match_key=` of a match between them, or run `tl.match`."
-            )
-            raise ValueError(msg)
-        inputs, outputs = _access.features(mdata, source, use_rep), _access.features(mdata, target, target_rep)
-        self.setup = Setup(
-            source=source,
-            target=target,
-            match_key=match_key,
-            use_rep=inputs.key,
-            space=inputs.space,
-            input_names=list(inputs.names.astype(str)),
-            output_names=list(outputs.names.astype(str)),
-            n_hidden=n_hidden,
-            n_layers=n_layers,
-            dropout=dropout,
-        )
-        self.history: dict[str, list[float]] = {}
-        self.device = "cpu"
-        self._mdata: MuData | None = mdata
-        self._target_rep = outputs.key
-        self._network: Perceptron | None = None
+        """Say once what models of this container predict; ``CrossModal(mdata)`` then needs no more.
+
+        Parameters
+        ----------
+        mdata
+            One AnnData per modality, after :func:`psalm.tl.match`. Nothing is written to it.
+        source, target, match_key, use_rep, target_rep, likelihood
+            As the model takes them.
+
+        Raises
+        ------
+        KeyError, ValueError
+            As the model does.
+        """
+        given: dict[str, Any] = {"source": source, "target": target, "match_key": match_key, "use_rep": use_rep}
+        given |= {"target_rep": target_rep, "likelihood": likelihood}
+        setup_of(_access.container(mdata), **given, n_hidden=1, n_layers=1, dropout=0.0)
+        cls._setups[mdata] = given
+
+    @classmethod
+    def setup_anndata(cls, adata: AnnData, **given: Any) -> NoReturn:
+        """Two modalities are two AnnData: use :meth:`setup_mudata`."""
+        msg = "CrossModal needs two modalities in a MuData. Call `CrossModal.setup_mudata(mdata, source=, target=)`."
+        raise TypeError(msg)
 
     @property
-    def is_trained(self) -> bool:
-        """Whether the model can predict."""
-        return self._network is not None
+    def likelihood(self) -> str:
+        """The likelihood of the target's features."""
+        return self.setup.likelihood
+
+    @property
+    def history(self) -> dict[str, pd.DataFrame]:
+        """Losses by epoch: "train_loss_epoch" and "validation_loss"."""
+        return {} if self._fitted is None else self._fitted.history
+
+    @property
+    def best_epoch(self) -> int:
+        """Epoch whose weights were kept, counted from 0."""
+        return self._trained()[1].best_epoch
 
     def train(
         self,
-        *,
-        loss: str = "barycentric",
         max_epochs: int = 200,
+        *,
+        loss: str = AUTO,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
         batch_size: int = 256,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
         validation_size: float = 0.1,
-        patience: int = 20,
-        device: str = "auto",
+        early_stopping: bool = True,
+        early_stopping_patience: int = 20,
+        exclude: Collection[str] = (),
         rng: int | np.random.Generator | None = 0,
         progress: bool = True,
+        checkpoint_dir: str | Path | None = None,
+        ckpt_path: str | Path | None = None,
+        **trainer_kwargs: Any,
     ) -> None:
-        """Train the network; training twice starts anew.
+        """Train the network; training twice starts anew. The weights of the best epoch are kept.
 
         Parameters
         ----------
+        max_epochs
+            Passes over the cells.
         loss
-            "barycentric": regression on the exact matched average; "mse": one draw of a partner per step;
-            "unbiased": the paper's projected loss from two draws, whose value may fall below zero.
-            Formulas: ``psalm.core.losses``.
-        max_epochs, patience
-            Passes over the cells; stop once the held-out loss has not fallen for ``patience`` of them.
+            "barycentric": regression on the exact matched average; "mse": a partner drawn anew each epoch;
+            "unbiased": the paper's projected loss from two draws, whose value may fall below zero; formulas in
+            ``psalm.core.losses``. "auto": "barycentric", but "mse" for the likelihood "nb", for which the average is
+            not enough, and where averages would take more than 2 GiB. ``model.loss`` says which.
+        accelerator, devices
+            As Lightning takes them; "auto" is the GPU where there is one.
         batch_size, learning_rate, weight_decay
             Of AdamW.
         validation_size
-            Share of the cells held out for early stopping.
-        device
-            "auto" (CUDA where there is one, else CPU), or a torch device. ``model.device`` says which was used.
+            Share of the matched cells held out: for early stopping, for the comparison with the treatment's mean, and
+            for the calibration of intervals.
+        early_stopping, early_stopping_patience
+            Stop once the held-out loss has not fallen for so many epochs.
+        exclude
+            Treatments that take no part.
         rng
             Seed or generator of initial weights, batches and draws.
         progress
-            Show a bar for what takes longer than a second.
+            Show scvi-tools' bar.
+        checkpoint_dir
+            Where to write a checkpoint after every epoch. By default one is written every ten seconds to
+            "psalm_checkpoints" in the working directory. It is taken away when training ends well.
+        ckpt_path
+            A checkpoint of training that was interrupted, to go on from with the same arguments: the result is that of
+            training without a break.
+        trainer_kwargs
+            Further arguments of scvi-tools' and Lightning's trainer: ``precision="bf16-mixed"``, ``strategy="ddp"``,
+            ``callbacks``, ``gradient_clip_val``, ...
 
         Raises
         ------
         ValueError
-            Unknown loss, a number out of range, or a coupling that does not fit the cells any more.
+            Unknown loss, a loss that the likelihood does not allow, a number out of range, or a coupling that does not
+            fit the cells any more.
         ArithmeticError
             The loss is not finite; the model is left as it was.
+
+        Warns
+        -----
+        UserWarning
+            Held-out cells are predicted no better than by the mean of their treatment: predictions are useless.
         """
-        import torch
+        _check_numbers(
+            {"max_epochs": max_epochs, "batch_size": batch_size, "early_stopping_patience": early_stopping_patience},
+            {"learning_rate": learning_rate, "validation_size": validation_size},
+        )
+        schedule = _fit.Schedule(
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            validation_size=validation_size,
+            early_stopping=early_stopping,
+            early_stopping_patience=early_stopping_patience,
+            accelerator=accelerator,
+            devices=devices,
+            checkpoint_dir=checkpoint_dir,
+            ckpt_path=ckpt_path,
+            trainer=trainer_kwargs,
+        )
+        coupling, treatments = coupling_of(self._data(), self.setup, exclude)
+        self._train_on(coupling, treatments, loss, schedule, np.random.default_rng(rng), progress=progress)
+        _warn_if_useless(self._trained()[1].held_out, self.setup)
 
-        from psalm.model._train import Pairs, Schedule, fit
-
-        _checks.one_of("loss", loss, LOSSES)
-        _checks.whole_number("max_epochs", max_epochs, least=1)
-        _checks.whole_number("batch_size", batch_size, least=1)
-        _checks.whole_number("patience", patience, least=1)
-        for name, value in (("learning_rate", learning_rate), ("validation_size", validation_size)):
-            _checks.positive(name, value)
-        schedule = Schedule(loss, max_epochs, batch_size, learning_rate, weight_decay, validation_size, patience)
-        generator = np.random.default_rng(rng)
-        inputs, targets = self._training_features()
-        pairs = Pairs.of(loss, inputs, targets, self._coupling(), generator)
-        if max(1, round(validation_size * len(pairs.items))) >= len(pairs.items):
-            msg = f"`validation_size={validation_size}` of {len(pairs.items)} matched cells leaves none to train on."
+    def _train_on(
+        self,
+        coupling: Coupling,
+        names: list[str],
+        loss: str,
+        schedule: _fit.Schedule,
+        rng: np.random.Generator,
+        *,
+        progress: bool,
+    ) -> None:
+        """Train on a coupling from source to target, with the treatment of each of its blocks."""
+        mdata, setup = self._data(), self.setup
+        loss = loss_of(loss, setup, coupling)
+        seeds = [int(seed) for seed in rng.integers(2**31, size=2)]
+        features = input_rows(_access.modality(mdata, setup.source), setup), target_rows(mdata, setup)
+        numbers, treatments = pd.factorize(np.asarray(names))
+        pairs = pairs_of(loss, features, coupling, sizes_of(features[1], coupling, setup), numbers, seeds[0])
+        if max(1, round(schedule.validation_size * len(pairs.items))) >= len(pairs.items):
+            share, n_cells = schedule.validation_size, len(pairs.items)
+            msg = f"`validation_size={share}` of {n_cells} matched cells leaves none to train on. Hold out fewer."
             raise ValueError(msg)
-        torch_device = device_of(device)
-        with torch.random.fork_rng():  # initial weights and dropout draw from torch's own stream
-            torch.manual_seed(int(generator.integers(2**31)))
-            network = self.setup.build()
-            network.standardise(*(_tensor(values, "cpu") for values in (inputs, targets)))
-            network.to(torch_device)
-            history = fit(network, pairs, schedule, torch_device, progress=progress)
-        self._network, self.history, self.device = network, history, str(torch_device)
+        with torch.random.fork_rng():
+            torch.manual_seed(seeds[1])
+            network = setup.build()
+        source, target = (np.concatenate([getattr(b, side) for b in coupling.blocks]) for side in ("source", "target"))
+        _fit.prepare(network, pairs, np.sort(source), np.sort(target))
+        fitted = _fit.fit(network, pairs, schedule, seeds[1], [str(name) for name in treatments], progress=progress)
+        self.module, self._fitted, self.is_trained_, self.loss = network, fitted, True, loss
 
-    def predict(self, data: MuData | AnnData | None = None) -> pd.DataFrame:
+    def predict(self, data: MuData | AnnData | None = None, *, batch_size: int = LARGEST_CHUNK) -> pd.DataFrame:
         """Predict the target's features for the cells of the source modality.
 
         Parameters
@@ -174,10 +304,13 @@ class CrossModal:
         data
             A MuData with the source modality, or an AnnData of it, with the features that the model was trained on.
             By default the training data.
+        batch_size
+            Cells at a time.
 
         Returns
         -------
-        DataFrame (n_source, n_outputs) in the units of the target's features; index the cell names.
+        DataFrame (n_source, n_outputs) in the units of the target's features; index the cell names. Counts are those
+        of a cell of median size.
 
         Raises
         ------
@@ -186,39 +319,127 @@ class CrossModal:
         ValueError
             The features are not those of the training data, or are coordinates in another space.
         """
-        import torch
+        network, _ = self._trained()
+        names, (mean,) = self._by_portion(data, lambda inputs: _fit.predict(network, inputs), batch_size)
+        return pd.DataFrame(mean, index=names, columns=self.setup.output_names)
 
-        if self._network is None:
-            msg = "The model is not trained. Call `.train()` first."
-            raise RuntimeError(msg)
-        found, names = self._features_of(data)
-        with torch.no_grad():
-            values = self._network.predict(_tensor(found.dense(), self.device)).cpu().numpy()
-        return pd.DataFrame(values, index=names, columns=self.setup.output_names)
+    def get_intervals(
+        self, data: MuData | AnnData | None = None, *, coverage: float = 0.9, batch_size: int = LARGEST_CHUNK
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Intervals that hold a cell's true features with a given probability; :meth:`get_coverage` says what in.
 
-    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        Parameters
+        ----------
+        data, batch_size
+            As :meth:`predict` takes them.
+        coverage
+            Probability, feature by feature.
+
+        Returns
+        -------
+        Lower and upper bounds, each a DataFrame as :meth:`predict` returns.
+
+        Raises
+        ------
+        RuntimeError
+            The model is not trained.
+        ValueError
+            As :meth:`predict`; or too few cells were held out for this coverage.
+        """
+        network, fitted = self._trained()
+        quantile = fitted.residuals.quantile(coverage).astype(np.float32)
+        names, (mean, spread) = self._by_portion(data, lambda inputs: _fit.predict(network, inputs, 0), batch_size)
+        bounds = LIKELIHOODS[self.likelihood].bounds
+        ends = (np.clip(mean + sign * quantile * spread, *bounds) for sign in (-1, 1))
+        lower, upper = (pd.DataFrame(end, index=names, columns=self.setup.output_names) for end in ends)
+        return lower, upper
+
+    def get_latent_representation(self, data: MuData | AnnData | None = None) -> FloatArray:
+        """Last hidden layer (n_source, n_hidden): what the prediction is linear in.
+
+        Parameters
+        ----------
+        data
+            As :meth:`predict` takes it.
+        """
+        network, _ = self._trained()
+
+        def hidden(inputs: torch.Tensor) -> tuple[torch.Tensor]:
+            with torch.no_grad():
+                return (network.hidden(inputs),)
+
+        return self._by_portion(data, hidden, LARGEST_CHUNK)[1][0]
+
+    def get_held_out(self) -> pd.DataFrame:
+        """How well held-out cells are predicted, beside their treatment's mean.
+
+        Returns
+        -------
+        DataFrame with one row per treatment and "all": ``n_cells``, ``loss`` and ``treatment_mean_loss``, means over
+        cells and features (squares in standard units for "gaussian", else the likelihood's loss).
+        """
+        return self._trained()[1].held_out.copy()
+
+    def get_coverage(self, coverage: float = 0.9) -> pd.DataFrame:
+        """Do intervals cover what they say? Counted on held-out cells that calibrated nothing.
+
+        Intervals are ``μ ± q·s``. s joins three things: the noise of the features and the uncertainty of the match,
+        which a second head of the network learns from the spread of matches, and that of the network (20 passes with
+        dropout). q is the conformal quantile over half of the held-out cells. A held-out cell's true partner is not
+        known; one drawn from the match stands for it. So coverage is that of the match's draws, and where the match is
+        wrong it says so of the match only.
+
+        Parameters
+        ----------
+        coverage
+            What the intervals shall cover.
+
+        Returns
+        -------
+        DataFrame (n_outputs rows): ``coverage``, counted; ``quantile``, q; ``n_cells`` that coverage was counted on;
+        ``pooled``: whether q is that of all features together, as fewer than 50 cells calibrated it.
+        """
+        residuals = self._trained()[1].residuals
+        return pd.DataFrame(
+            {
+                "coverage": residuals.coverage(coverage),
+                "quantile": residuals.quantile(coverage),
+                "n_cells": len(residuals.test),
+                "pooled": residuals.pooled,
+            },
+            index=self.setup.output_names,
+        )
+
+    def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, list[str]]:  # noqa: FBT001, FBT002
+        """Names of the features of source and target."""
+        return {self.setup.source: self.setup.input_names, self.setup.target: self.setup.output_names}
+
+    def save(self, dir_path: str | Path, *, overwrite: bool = False) -> None:
         """Write the trained model into a folder.
 
         Parameters
         ----------
-        path
+        dir_path
             Folder; it is created.
         overwrite
             Replace a model that is already there.
         """
-        if self._network is None:
+        if self.module is None or self._fitted is None:
             msg = "The model is not trained, so there is nothing to save. Call `.train()` first."
             raise RuntimeError(msg)
-        write(path, self.setup, self._network, self.history, overwrite=overwrite)
+        content = _setup.packed(self.setup, self.module, self._fitted) | {"loss": self.loss}
+        _setup.write(dir_path, content, overwrite=overwrite)
 
     @classmethod
-    def load(cls, path: str | Path) -> CrossModal:
+    def load(cls, dir_path: str | Path, adata: MuData | None = None) -> CrossModal:
         """Read a model that :meth:`save` wrote; it predicts on the CPU, bit for bit as before on the CPU.
 
         Parameters
         ----------
-        path
-            The folder.
+        dir_path
+            The folder. Nothing in its file is executed.
+        adata
+            A MuData to predict and train on where a method is given none.
 
         Raises
         ------
@@ -226,41 +447,68 @@ class CrossModal:
             There is no model.
         ValueError
             The model was written in another format.
+
+        Warns
+        -----
+        UserWarning
+            Another version of psalm wrote it.
         """
+        stored = _setup.read(dir_path)
         model = cls.__new__(cls)
-        model.setup, model._network, model.history = read(path)
-        model.device, model._mdata, model._target_rep = "cpu", None, ""
+        setup, network, fitted = _setup.unpacked(stored)
+        model._begin(setup, None if adata is None else _access.container(adata))
+        model.module, model._fitted, model.is_trained_, model.loss = network, fitted, True, stored["loss"]
         return model
 
-    def _data(self) -> MuData:
-        if self._mdata is None:
-            msg = "The model was loaded from disk and holds no cells. Pass them to `.predict(data)`."
+    def _trained(self) -> tuple[Network, Fitted]:
+        if self.module is None or self._fitted is None:
+            msg = "The model is not trained. Call `.train()` first."
             raise RuntimeError(msg)
-        return self._mdata
+        return self.module, self._fitted
 
-    def _training_features(self) -> tuple[FloatArray, FloatArray]:
-        mdata, setup = self._data(), self.setup
-        inputs = _access.features(mdata, setup.source, setup.use_rep)
-        return inputs.dense(), _access.features(mdata, setup.target, self._target_rep).dense()
+    def _data(self) -> MuData:
+        if self._adata is None:
+            msg = "The model was loaded from disk and holds no cells. Pass them to the method, or to `.load(adata=)`."
+            raise RuntimeError(msg)
+        return self._adata
 
-    def _coupling(self) -> Any:
-        mdata, setup = self._data(), self.setup
-        coupling = _matches.coupling(mdata, setup.match_key)
-        params = _access.run(mdata, setup.match_key, "tl.match", "match_key")["params"]
-        return coupling if params["source"] == setup.source else coupling.transpose
-
-    def _features_of(self, data: MuData | AnnData | None) -> tuple[_access.Features, pd.Index]:
+    def _by_portion(
+        self, data: MuData | AnnData | None, function: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], size: int
+    ) -> tuple[pd.Index, list[FloatArray]]:
+        """Names of the source cells, and what a function of their inputs gives, some at a time."""
+        _checks.whole_number("batch_size", size, least=1)
         from mudata import MuData
 
         mdata = self._data() if data is None else data
-        source = self.setup.source
-        adata = _access.modality(mdata, source) if isinstance(mdata, MuData) else mdata
-        found = _access.features_of(adata, source, self.setup.use_rep)
-        _access.same_space(found, self.setup.input_names, self.setup.space, source)
-        return found, adata.obs_names
+        adata = _access.modality(mdata, self.setup.source) if isinstance(mdata, MuData) else mdata
+        inputs, device = input_rows(adata, self.setup), self._trained()[0].location.weight.device
+        found: list[FloatArray] = []
+        for start in range(0, max(1, inputs.shape[0]), size):
+            cells = slice(start, min(start + size, inputs.shape[0]))
+            values = [v.float().cpu().numpy() for v in function(torch.from_numpy(inputs.take(cells)).to(device))]
+            if not found:
+                found = [np.empty((inputs.shape[0], value.shape[1]), np.float32) for value in values]
+            for whole, value in zip(found, values, strict=True):
+                whole[cells] = value
+        return adata.obs_names, found
 
 
-def _tensor(values: FloatArray, device: str) -> Any:
-    import torch
+def _check_numbers(whole: dict[str, object], positive: dict[str, object]) -> None:
+    for name, value in whole.items():
+        _checks.whole_number(name, value, least=1)
+    for name, value in positive.items():
+        _checks.positive(name, value)
 
-    return torch.as_tensor(values, dtype=torch.float32, device=device)
+
+def _warn_if_useless(held_out: pd.DataFrame, setup: Setup) -> None:
+    """Say so where the mean of the treatment does as well."""
+    loss, mean = held_out.loc["all", ["loss", "treatment_mean_loss"]]
+    if loss < mean:
+        return
+    msg = (
+        f"Held-out cells are predicted no better than by the mean of their treatment (loss {loss:.4g}, mean "
+        f"{mean:.4g}, {int(held_out.loc['all', 'n_cells'])} cells): {setup.source!r} says nothing of {setup.target!r} "
+        "that the treatment does not, or too little to be learned from this match. Use treatment means, or look at "
+        "`psalm.get.report(mdata)` and `tl.evaluate`."
+    )
+    warnings.warn(msg, UserWarning, stacklevel=3)

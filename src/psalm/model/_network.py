@@ -2,49 +2,114 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
+from psalm.core.image import convolutions
+from psalm.core.likelihoods import LIKELIHOODS
 
-class Perceptron(nn.Module):
-    """Multilayer perceptron on standardised inputs that returns outputs in their own units.
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+N_IMAGE_AXES = 3
+PER_CELL = 1e4
+"""Counts given as inputs are scaled to so many per cell before their logarithm."""
+SMALLEST_SPREAD, LARGEST_SPREAD = 1e-3, 1e3
+"""Bounds of a feature's predicted standard deviation, in units of its standard deviation over all cells."""
+
+
+class Network(nn.Module):
+    """A multilayer perceptron, or convolutions before one, on standardised inputs.
 
     Layer norm rather than batch norm: the two draws of the "unbiased" loss share a batch and must stay independent.
 
     Parameters
     ----------
-    n_inputs, n_outputs
-        Features of source and target.
+    shape
+        Of one cell's inputs: (n_features,), or (channels, height, width) of an image.
+    n_outputs
+        Features of the target.
     n_hidden, n_layers, dropout
         Width and number of hidden layers; share of hidden units left out in training.
+    likelihood
+        Name of the likelihood, which owns the units of the outputs.
+    log_counts
+        Inputs are counts: they are scaled to 10,000 per cell and log1p is taken first.
     """
 
-    def __init__(self, n_inputs: int, n_outputs: int, n_hidden: int, n_layers: int, dropout: float) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        n_outputs: int,
+        *,
+        n_hidden: int,
+        n_layers: int,
+        dropout: float,
+        likelihood: str,
+        log_counts: bool,
+    ) -> None:
         super().__init__()
-        for side, width in (("input", n_inputs), ("output", n_outputs)):
-            self.register_buffer(f"{side}_mean", torch.zeros(width))
-            self.register_buffer(f"{side}_scale", torch.ones(width))
+        self.log_counts = log_counts
+        moments = shape if len(shape) < N_IMAGE_AXES else (shape[0], 1, 1)
+        self.register_buffer("input_mean", torch.zeros(moments))
+        self.register_buffer("input_scale", torch.ones(moments))
         layers: list[nn.Module] = []
-        for width in [n_inputs] + [n_hidden] * (n_layers - 1):
-            layers += [nn.Linear(width, n_hidden), nn.LayerNorm(n_hidden), nn.GELU(), nn.Dropout(dropout)]
-        self.layers = nn.Sequential(*layers, nn.Linear(n_hidden, n_outputs))
+        width = shape[0]
+        if len(shape) == N_IMAGE_AXES:
+            layers, width = convolutions(shape)
+        for wide in [width] + [n_hidden] * (n_layers - 1):
+            layers += [nn.Linear(wide, n_hidden), nn.LayerNorm(n_hidden), nn.GELU(), nn.Dropout(dropout)]
+        self.encoder = nn.Sequential(*layers)
+        self.location = nn.Linear(n_hidden, n_outputs)
+        self.log_spread = nn.Linear(n_hidden, n_outputs)
+        nn.init.zeros_(self.log_spread.weight)
+        nn.init.zeros_(self.log_spread.bias)
+        self.likelihood = LIKELIHOODS[likelihood](n_outputs)
 
-    def standardise(self, inputs: Tensor, outputs: Tensor) -> None:
-        """Take means and scales from training data; a constant feature keeps scale one."""
-        for side, values in (("input", inputs), ("output", outputs)):
-            scale = values.std(dim=0, correction=0)
-            self.get_buffer(f"{side}_mean").copy_(values.mean(dim=0))
-            self.get_buffer(f"{side}_scale").copy_(torch.where(scale > 0, scale, torch.ones_like(scale)))
+    def prepared(self, inputs: Tensor) -> Tensor:
+        """Inputs as they are, or the logarithm of counts."""
+        if not self.log_counts:
+            return inputs
+        total = inputs.sum(dim=1, keepdim=True).clamp(min=1.0)
+        return torch.log1p(inputs * (PER_CELL / total))
 
-    def scaled(self, outputs: Tensor) -> Tensor:
-        """Outputs in standard units, in which the loss is computed."""
-        return (outputs - self.get_buffer("output_mean")) / self.get_buffer("output_scale")
+    def standardise(self, chunks: Iterable[Tensor]) -> None:
+        """Take mean and scale of the inputs from all cells, some at a time; a constant feature keeps scale one."""
+        count, total, squares = 0, 0.0, 0.0
+        for chunk in chunks:
+            values = self.prepared(chunk).double()
+            if values.ndim > N_IMAGE_AXES:
+                values = values.movedim(1, -1).reshape(-1, values.shape[1])
+            count, total, squares = count + len(values), total + values.sum(dim=0), squares + (values**2).sum(dim=0)
+        mean = torch.as_tensor(total / count)
+        variance = torch.as_tensor(squares / count - mean**2).clamp(min=0.0)
+        scale = torch.where(variance > 1e-10 * mean**2, variance.sqrt(), torch.ones_like(variance))
+        for name, values in (("input_mean", mean), ("input_scale", scale)):
+            buffer = self.get_buffer(name)
+            buffer.copy_(values.reshape(buffer.shape))
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Standardised outputs (n_cells, n_outputs) for inputs (n_cells, n_inputs) in their own units."""
-        result: Tensor = self.layers((inputs - self.get_buffer("input_mean")) / self.get_buffer("input_scale"))
-        return result
+    def hidden(self, inputs: Tensor) -> Tensor:
+        """Last hidden layer (n_cells, n_hidden)."""
+        standard = (self.prepared(inputs) - self.get_buffer("input_mean")) / self.get_buffer("input_scale")
+        found: Tensor = self.encoder(standard)
+        return found
 
-    def predict(self, inputs: Tensor) -> Tensor:
-        """Outputs in their own units."""
-        return self(inputs) * self.get_buffer("output_scale") + self.get_buffer("output_mean")
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs, and logarithms of the variance of what they leave open, both (n_cells, n_outputs).
+
+        The second head sees the hidden layer but does not train it.
+        """
+        hidden = self.hidden(inputs)
+        return self.location(hidden), self.log_spread(hidden.detach())
+
+    def expected(self, output: Tensor) -> Tensor:
+        """Mean of the target's features in their units, at size one."""
+        found: Tensor = self.likelihood.expected(output)
+        return found
+
+    def spread(self, log_variance: Tensor) -> Tensor:
+        """Standard deviation of the target's features around their mean, in their units."""
+        relative = (log_variance / 2).exp().clamp(SMALLEST_SPREAD, LARGEST_SPREAD)
+        return relative * self.likelihood.get_buffer("scale")

@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
+import torch
+
+from psalm.core.conformal import Residuals
+from psalm.model._network import Network
+
 if TYPE_CHECKING:
-    from psalm.model._network import Perceptron
+    from psalm.core._types import FloatArray
+    from psalm.model._fit import Fitted
 
 FILE = "model.pt"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Enough to build the network anew and to find its inputs."""
+    """Enough to build the network anew and to find its inputs.
+
+    Parameters
+    ----------
+    source, target, match_key
+        Modalities, and the match between them.
+    use_rep, space, input_names, input_shape
+        Features of the source: key, fingerprint of the space they are coordinates in, names, shape of one cell's.
+    target_rep, output_names
+        Features of the target.
+    log_counts
+        Whether inputs are counts, whose logarithm the network takes.
+    likelihood
+        Of the target's features.
+    n_hidden, n_layers, dropout
+        Of the network.
+    """
 
     source: str
     target: str
@@ -23,37 +49,40 @@ class Setup:
     use_rep: str
     space: str
     input_names: list[str]
+    input_shape: tuple[int, ...]
+    target_rep: str
     output_names: list[str]
+    log_counts: bool
+    likelihood: str
     n_hidden: int
     n_layers: int
     dropout: float
 
-    def build(self) -> Perceptron:
+    def build(self) -> Network:
         """A network with initial weights."""
-        from psalm.model._network import Perceptron
+        return Network(
+            tuple(self.input_shape),
+            len(self.output_names),
+            n_hidden=self.n_hidden,
+            n_layers=self.n_layers,
+            dropout=self.dropout,
+            likelihood=self.likelihood,
+            log_counts=self.log_counts,
+        )
 
-        return Perceptron(len(self.input_names), len(self.output_names), self.n_hidden, self.n_layers, self.dropout)
 
-
-def write(
-    path: str | Path, setup: Setup, network: Perceptron, history: dict[str, list[float]], *, overwrite: bool
-) -> None:
-    """Write a model into a folder."""
-    import torch
-
+def write(path: str | Path, content: dict[str, Any], *, overwrite: bool) -> None:
+    """Write plain values and tensors into a folder."""
     file = Path(path) / FILE
     if file.exists() and not overwrite:
         msg = f"{file} exists. Pass `overwrite=True` to replace it, or another folder."
         raise FileExistsError(msg)
     file.parent.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.cpu() for name, value in network.state_dict().items()}
-    torch.save({"format": FORMAT, "setup": asdict(setup), "weights": weights, "history": history}, file)
+    torch.save({"format": FORMAT, "version": version("psalm"), **content}, file)
 
 
-def read(path: str | Path) -> tuple[Setup, Perceptron, dict[str, list[float]]]:
-    """Read a model from a folder, onto the CPU."""
-    import torch
-
+def read(path: str | Path) -> dict[str, Any]:
+    """Read what :func:`write` wrote, onto the CPU; nothing in the file is executed."""
     file = Path(path) / FILE
     if not file.exists():
         msg = f"{file} does not exist. Pass the folder that `.save()` was given."
@@ -62,22 +91,43 @@ def read(path: str | Path) -> tuple[Setup, Perceptron, dict[str, list[float]]]:
     if stored.get("format") != FORMAT:
         msg = f"{file} has format {stored.get('format')!r}; this version of psalm reads {FORMAT}. Train it again."
         raise ValueError(msg)
-    setup = Setup(**stored["setup"])
+    if stored["version"].split(".")[:2] != version("psalm").split(".")[:2]:
+        msg = (
+            f"{file} was written by psalm {stored['version']} and is read by {version('psalm')}: predictions may "
+            "differ. Train it again, or install the version that wrote it."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=3)
+    return stored
+
+
+def packed(setup: Setup, network: Network, fitted: Fitted) -> dict[str, Any]:
+    """A trained model as plain values and tensors."""
+    table = fitted.held_out.reset_index()
+    return {
+        "setup": asdict(setup),
+        "weights": {name: value.cpu() for name, value in network.state_dict().items()},
+        "history": {name: [list(map(int, t.index)), t[name].tolist()] for name, t in fitted.history.items()},
+        "best_epoch": fitted.best_epoch,
+        "held_out": {name: table[name].tolist() for name in table},
+        "residuals": [torch.as_tensor(part) for part in (fitted.residuals.calibration, fitted.residuals.test)],
+    }
+
+
+def unpacked(stored: dict[str, Any]) -> tuple[Setup, Network, Fitted]:
+    """A trained model of plain values and tensors."""
+    from psalm.model._fit import Fitted
+
+    setup = Setup(**stored["setup"] | {"input_shape": tuple(stored["setup"]["input_shape"])})
     network = setup.build()
     network.load_state_dict(stored["weights"])
     network.eval()
-    return setup, network, stored["history"]
+    history = {}
+    for name, (epochs, losses) in stored["history"].items():
+        history[name] = pd.DataFrame({name: losses}, index=pd.Index(epochs, name="epoch"))
+    table = pd.DataFrame(stored["held_out"]).set_index("treatment")
+    residuals = Residuals(*(_array(part) for part in stored["residuals"]))
+    return setup, network, Fitted(history, stored["best_epoch"], table, residuals, "cpu")
 
 
-def device_of(name: str) -> Any:
-    """The torch device of a name; "auto" is CUDA where there is one."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        msg = f"`device={name!r}` is not available here ({error}). Pass 'auto', 'cpu', or a device that torch sees."
-        raise ValueError(msg) from error
-    return torch.device(name)
+def _array(values: torch.Tensor) -> FloatArray:
+    return np.asarray(values.numpy())

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from psalm._lightning import seeded
 
+if TYPE_CHECKING:
     from psalm.core._types import FloatArray, Matrix
 
 
@@ -33,7 +30,7 @@ def fit(counts: Matrix, n_latent: int, max_epochs: int | None, seed: int, *, pro
     progress
         Show scvi-tools' bar.
     """
-    with _seeded(seed):
+    with seeded(seed):
         model = _model(counts, n_latent)
         model.train(
             max_epochs=max_epochs,
@@ -57,7 +54,7 @@ def embed(counts: Matrix, n_latent: int, weights: dict[str, Any]) -> FloatArray:
     """
     import torch
 
-    with _seeded(0):
+    with seeded(0):
         model = _model(counts, n_latent)
         model.module.load_state_dict({name: torch.as_tensor(np.asarray(value)) for name, value in weights.items()})
         model.is_trained_ = True
@@ -71,29 +68,3 @@ def _model(counts: Matrix, n_latent: int) -> Any:
     cells = AnnData(sparse.csr_matrix(counts, dtype=np.float32))
     scvi.model.SCVI.setup_anndata(cells)
     return scvi.model.SCVI(cells, n_latent=n_latent)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed what scvi-tools draws from, keep it quiet, and put everything back."""
-    import scvi
-    import torch
-
-    before, stream = scvi.settings.seed, np.random.get_state()  # noqa: NPY002, scvi-tools draws from the global stream
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch.utilities.rank_zero", "scvi")]
-    levels = [logger.level for logger in loggers]
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        for module in ("lightning", "scvi"):
-            warnings.filterwarnings("ignore", module=module)
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        scvi.settings._seed = seed
-        try:
-            yield
-        finally:
-            scvi.settings._seed = before
-            np.random.set_state(stream)  # noqa: NPY002
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _checks, _keys, _matches
+from psalm import _access, _checks, _keys, _matches, _truth
 from psalm.core import metrics
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ def evaluate(
     _access.container(mdata)
     params = _access.run(mdata, match_key, "tl.match", "match_key")["params"]
     names = params["source"], params["target"]
-    partner = _partners(mdata, *names, truth)
+    partner = _truth.partners(mdata, *names, truth)
     if latent is None or truth is not None:
-        _require_pairs(partner, names, truth)
+        _truth.require_pairs(partner, names, truth)
     latents = None if latent is None else _latents(mdata, names, latent)
     features = _target_features(mdata, names[1], use_rep) if (partner >= 0).any() else None
 
@@ -99,48 +99,6 @@ def evaluate(
     table = _table(coupling, partner, features, latents, treatments)
     mdata.uns[_keys.MatchKeys(match_key).evaluation] = table
     return table.copy()
-
-
-def _partners(mdata: MuData, source: str, target: str, truth: str | None) -> IntArray:
-    """Position of each source cell's true partner among the target cells, −1 where it has none."""
-    keys = [_identity(mdata, name, truth) for name in (source, target)]
-    known = [np.flatnonzero(key.notna()) for key in keys]
-    found = np.append(known[1], -1)[keys[1][known[1]].get_indexer(keys[0][known[0]])]
-    partner = np.full(len(keys[0]), -1)
-    partner[known[0]] = found
-    return partner
-
-
-def _identity(mdata: MuData, name: str, truth: str | None) -> pd.Index:
-    adata = _access.modality(mdata, name)
-    if truth is None:
-        return adata.obs_names
-    if truth not in adata.obs:
-        msg = (
-            f"`truth={truth!r}` is not in `mdata[{name!r}].obs`. Found: {_checks.listed(adata.obs)}. Pass one of these."
-        )
-        raise KeyError(msg)
-    values = pd.Index(adata.obs[truth].astype(object))
-    known = values.dropna()
-    if not known.is_unique:
-        twice = known[known.duplicated()].unique()
-        msg = (
-            f"`mdata[{name!r}].obs[{truth!r}]` has {len(twice)} values that occur more than once: "
-            f"{_checks.listed(twice, 5)}. `truth` must name each cell once."
-        )
-        raise ValueError(msg)
-    return values
-
-
-def _require_pairs(partner: IntArray, names: tuple[str, str], truth: str | None) -> None:
-    if (partner >= 0).any():
-        return
-    by = "names" if truth is None else f"values of obs[{truth!r}]"
-    msg = (
-        f"Modalities {names[0]!r} and {names[1]!r} have no {by} in common, so no true pairs are known. Pass `truth=` "
-        "with an obs column that marks the same cell in both, or `latent=` with true latents in obsm (simulations)."
-    )
-    raise ValueError(msg)
 
 
 def _latents(mdata: MuData, names: tuple[str, str], key: str) -> tuple[FloatArray, FloatArray]:

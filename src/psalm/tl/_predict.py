@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from psalm import _access, _checks, _keys
-from psalm.model._cross_modal import CrossModal
+import numpy as np
+
+from psalm import _access, _keys
 
 if TYPE_CHECKING:
-    import numpy as np
+    import pandas as pd
     from mudata import MuData
+
+    from psalm.model import CrossModal
+
+STEP = "tl.predict"
 
 
 def predict(
@@ -18,11 +23,13 @@ def predict(
     source: str,
     target: str,
     match_key: str = _keys.MATCH,
-    loss: str = "barycentric",
+    loss: str = "auto",
+    likelihood: str = "auto",
     use_rep: str | None = None,
     target_rep: str | None = None,
     max_epochs: int = 200,
-    device: str = "auto",
+    coverage: float | None = None,
+    accelerator: str = "auto",
     rng: int | np.random.Generator | None = 0,
     progress: bool = True,
     key_added: str | None = None,
@@ -40,36 +47,50 @@ def predict(
     match_key
         ``key_added`` of :func:`psalm.tl.match`, in either direction.
     loss
-        "barycentric" (regression on the exact matched average), "mse" (one draw of a partner per step) or "unbiased"
-        (the paper's projected loss from two draws).
+        "barycentric" (regression on the exact matched average), "mse" (a partner drawn anew each epoch), "unbiased"
+        (the paper's projected loss from two draws), or "auto": "barycentric" where the likelihood allows it.
+    likelihood
+        Of the target's features: "gaussian", "poisson", "nb", "bernoulli", or "auto", by what the values are.
     use_rep, target_rep
         Features of source and target: "X", a key of ``obsm`` or of ``layers``.
         By default ``obsm["X_psalm"]`` where it exists, else ``X``.
     max_epochs
         Most passes over the cells; training stops early once the held-out loss stops falling.
-    device
-        "auto" (CUDA where there is one, else CPU), or a torch device.
+    coverage
+        Also write predictive intervals that hold a cell's true value with this probability, such as 0.9.
+    accelerator
+        As Lightning takes it: "auto" (the GPU where there is one), "cpu", "gpu".
     rng
         Seed or generator.
     progress
-        Show a bar for what takes longer than a second.
+        Show a bar.
     key_added
-        Name of the slot that is written, by default ``f"{target}_predicted"``.
+        Name of the slots that are written, by default ``f"{target}_predicted"``.
 
     Returns
     -------
     The trained model. Writes ``mdata[source].obsm[key_added]``, a DataFrame (n_source, n_features) in the units of the
     target's features: for an ``X_psalm`` of kind "protein" or of few "features", z-scores by feature name; for a wider
-    one, principal components. Name a layer in ``target_rep`` to get its units, such as log-normalised proteins.
+    one, principal components; counts are those of a cell of median size. Name a layer in ``target_rep`` to get its
+    units, such as log-normalised proteins. With ``coverage``, also ``obsm[key_added + "_lower"]`` and ``"_upper"``.
     Columns are feature names, "/" replaced by "|" and repeated names numbered, since files allow neither;
-    ``model.predict()`` has the names as they are.
+    :func:`psalm.get.predicted` has the names as they are.
+
+    Writes ``mdata.uns[key_added]``: ``params`` (with the loss and likelihood that were chosen), ``features`` and
+    ``table``, the held-out loss per treatment beside that of the treatment's mean.
 
     Raises
     ------
     KeyError
         Unknown modality, match or representation.
     ValueError
-        Unknown loss, or a coupling that does not fit the cells any more.
+        Unknown loss or likelihood, ``uns[key_added]`` is something else, or a coupling that does not fit the cells any
+        more.
+
+    Warns
+    -----
+    UserWarning
+        Held-out cells are predicted no better than by the mean of their treatment.
 
     References
     ----------
@@ -82,15 +103,53 @@ def predict(
     >>> psalm.pp.treatment(mdata, "perturbation")
     >>> psalm.tl.propensity(mdata, progress=False)
     >>> psalm.tl.match(mdata, source="a", target="b", progress=False)
-    >>> model = psalm.tl.predict(mdata, source="a", target="b", max_epochs=2, progress=False)
+    >>> model = psalm.tl.predict(mdata, source="a", target="b", max_epochs=20, progress=False)
     >>> mdata["a"].obsm["b_predicted"].shape
     (300, 30)
     """
+    from psalm.model import CrossModal
+
     name = key_added or _keys.predicted(target)
-    _checks.slot_name(name)
-    model = CrossModal(mdata, source=source, target=target, match_key=match_key, use_rep=use_rep, target_rep=target_rep)
-    model.train(loss=loss, max_epochs=max_epochs, device=device, rng=rng, progress=progress)
-    predicted = model.predict()
-    predicted.columns = _access.writable_columns(predicted.columns)
-    mdata.mod[source].obsm[name] = predicted
+    _access.claim(_access.container(mdata), name, STEP)
+    if coverage is not None and not 0 < coverage < 1:
+        msg = f"`coverage={coverage!r}` must be a number between 0 and 1, such as 0.9, or None."
+        raise ValueError(msg)
+    model = CrossModal(
+        mdata,
+        source=source,
+        target=target,
+        match_key=match_key,
+        use_rep=use_rep,
+        target_rep=target_rep,
+        likelihood=likelihood,
+    )
+    model.train(max_epochs, loss=loss, accelerator=accelerator, rng=rng, progress=progress)
+    found = {name: model.predict()}
+    if coverage is not None:
+        found[_keys.lower(name)], found[_keys.upper(name)] = model.get_intervals(coverage=coverage)
+    _write(mdata, name, model, found, coverage)
     return model
+
+
+def _write(mdata: MuData, name: str, model: CrossModal, found: dict[str, pd.DataFrame], coverage: float | None) -> None:
+    obsm, setup = mdata.mod[model.setup.source].obsm, model.setup
+    for slot in (_keys.lower(name), _keys.upper(name)):  # of an earlier call under this name
+        if name in mdata.uns and slot in obsm:
+            del obsm[slot]
+    for slot, values in found.items():
+        obsm[slot] = values.set_axis(_access.writable_columns(values.columns), axis=1)
+    params: dict[str, Any] = {
+        "step": STEP,
+        "source": setup.source,
+        "target": setup.target,
+        "match_key": setup.match_key,
+    }
+    params |= {"use_rep": setup.use_rep, "target_rep": setup.target_rep, "loss": model.loss}
+    params |= {"likelihood": setup.likelihood, "best_epoch": model.best_epoch}
+    if coverage is not None:
+        params["coverage"] = coverage
+    mdata.uns[name] = {
+        "params": params,
+        "features": np.array(setup.output_names, dtype=object),
+        "table": model.get_held_out().reset_index(),
+    }

@@ -1,0 +1,58 @@
+"""Which cells are known to be the same: by their names, or by a column of obs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from psalm import _access, _checks
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+    from psalm.core._types import IntArray
+
+
+def partners(mdata: MuData, source: str, target: str, truth: str | None) -> IntArray:
+    """Position of each source cell's true partner among the target cells, −1 where it has none."""
+    keys = [_identity(mdata, name, truth) for name in (source, target)]
+    known = [np.flatnonzero(key.notna()) for key in keys]
+    found = np.append(known[1], -1)[keys[1][known[1]].get_indexer(keys[0][known[0]])]
+    partner = np.full(len(keys[0]), -1)
+    partner[known[0]] = found
+    return partner
+
+
+def _identity(mdata: MuData, name: str, truth: str | None) -> pd.Index:
+    adata = _access.modality(mdata, name)
+    if truth is None:
+        return adata.obs_names
+    if truth not in adata.obs:
+        msg = (
+            f"`truth={truth!r}` is not in `mdata[{name!r}].obs`. Found: {_checks.listed(adata.obs)}. Pass one of these."
+        )
+        raise KeyError(msg)
+    values = pd.Index(adata.obs[truth].astype(object))
+    known = values.dropna()
+    if not known.is_unique:
+        twice = known[known.duplicated()].unique()
+        msg = (
+            f"`mdata[{name!r}].obs[{truth!r}]` has {len(twice)} values that occur more than once: "
+            f"{_checks.listed(twice, 5)}. `truth` must name each cell once."
+        )
+        raise ValueError(msg)
+    return values
+
+
+def require_pairs(partner: IntArray, names: tuple[str, str], truth: str | None) -> None:
+    """Refuse to go on where no pair is known."""
+    if (partner >= 0).any():
+        return
+    by = "names" if truth is None else f"values of obs[{truth!r}]"
+    msg = (
+        f"Modalities {names[0]!r} and {names[1]!r} have no {by} in common, so no true pairs are known. Pass `truth=` "
+        "with an obs column that marks the same cell in both, or `latent=` with true latents in obsm (simulations)."
+    )
+    raise ValueError(msg)

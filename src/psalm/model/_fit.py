@@ -1,0 +1,254 @@
+"""From pairs to a trained network, and what held-out cells say of it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from psalm._lightning import seeded
+from psalm.core.conformal import Residuals
+from psalm.core.losses import location_loss
+from psalm.core.rows import LARGEST_CHUNK
+from psalm.model._batches import Batches
+from psalm.model._training import SECONDS_BETWEEN_CHECKPOINTS, BestEpoch, Checkpoint, Training
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from psalm.core._types import IntArray
+    from psalm.model._network import Network
+    from psalm.model._pairs import Pairs
+
+N_PASSES = 20
+"""Passes with dropout, whose spread is the uncertainty of the network."""
+MOST_RESIDUALS = 4000
+"""Held-out cells that intervals are calibrated and tested on, at most."""
+FOLDER = "psalm_checkpoints"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How to train; fields as :meth:`psalm.model.CrossModal.train` describes them."""
+
+    max_epochs: int = 200
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    validation_size: float = 0.1
+    early_stopping: bool = True
+    early_stopping_patience: int = 20
+    accelerator: str = "auto"
+    devices: Any = "auto"
+    checkpoint_dir: str | Path | None = None
+    ckpt_path: str | Path | None = None
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training found.
+
+    Parameters
+    ----------
+    history
+        Losses by epoch, as scvi-tools keeps them: a DataFrame for each.
+    best_epoch
+        Epoch whose weights were kept.
+    held_out
+        One row per treatment and one for all: n_cells, loss of the network and of the treatment's mean.
+    residuals
+        Of held-out cells against a partner drawn from the match.
+    device
+        Where it was trained.
+    """
+
+    history: dict[str, pd.DataFrame]
+    best_epoch: int
+    held_out: pd.DataFrame
+    residuals: Residuals
+    device: str
+
+
+def prepare(network: Network, pairs: Pairs, source: IntArray, target: IntArray) -> None:
+    """Take means and scales of the features of some source and target cells, read in portions."""
+    network.standardise(torch.from_numpy(pairs.inputs.take(cells)) for cells in _portions(source))
+    count, total, squares = 0, 0.0, 0.0
+    for cells in _portions(target):
+        values = pairs.targets.take(cells).astype(np.float64) / pairs.size[cells][:, None]
+        count, total, squares = count + len(values), total + values.sum(axis=0), squares + (values**2).sum(axis=0)
+    mean = np.asarray(total / count)
+    variance = np.maximum(squares / count - mean**2, 0.0)
+    scale = np.sqrt(np.where(variance > 1e-10 * mean**2, variance, 0.0))
+    network.likelihood.fit(*(torch.as_tensor(values, dtype=torch.float32) for values in (mean, scale)))
+
+
+def _portions(cells: IntArray) -> Iterator[IntArray]:
+    return (cells[start : start + LARGEST_CHUNK] for start in range(0, len(cells), LARGEST_CHUNK))
+
+
+def fit(
+    network: Network, pairs: Pairs, schedule: Schedule, seed: int, treatments: list[str], *, progress: bool
+) -> Fitted:
+    """Train in place.
+
+    Raises
+    ------
+    ArithmeticError
+        The loss is not finite.
+    KeyboardInterrupt
+        Training was interrupted; the message says where the checkpoint is.
+    """
+    data = Batches(pairs, schedule.validation_size, schedule.batch_size)
+    identity = {"loss": pairs.loss, "n_cells": len(pairs.items), "seed": pairs.seed}
+    identity |= {"parameters": sum(p.numel() for p in network.parameters()), "batch_size": schedule.batch_size}
+    training = Training(
+        network,
+        learning_rate=schedule.learning_rate,
+        weight_decay=schedule.weight_decay,
+        seed=seed,
+        identity=identity,
+    )
+    best = BestEpoch()
+    with seeded(seed):
+        trainer = _train(training, data, schedule, best, progress=progress)
+        device = torch.device(trainer.strategy.root_device)
+        network.to(device).eval()
+        data.trainer = None
+        data.place(device)
+        history = {name: table.astype(float) for name, table in trainer.logger.history.items()}
+        table = held_out_losses(network, data, treatments)
+        residuals = held_out_residuals(network, data, seed)
+    return Fitted(history, best.epoch, table, residuals, str(device))
+
+
+def _train(training: Training, data: Batches, schedule: Schedule, best: BestEpoch, *, progress: bool) -> Any:
+    """Run scvi-tools' trainer."""
+    from lightning.pytorch.callbacks import EarlyStopping
+    from scvi.model._utils import parse_device_args
+    from scvi.train import Trainer
+
+    seconds = SECONDS_BETWEEN_CHECKPOINTS if schedule.checkpoint_dir is None else 0.0
+    checkpoint = Checkpoint(Path(schedule.checkpoint_dir or FOLDER), seconds)
+    accelerator, devices, _ = parse_device_args(
+        accelerator=schedule.accelerator, devices=schedule.devices, return_device="torch"
+    )
+    options: dict[str, Any] = {
+        "default_root_dir": str(checkpoint.path.parent),
+        "use_distributed_sampler": False,
+    } | schedule.trainer
+    callbacks = options.pop("callbacks", [])
+    options["callbacks"] = [best, checkpoint, *(callbacks if isinstance(callbacks, list) else [callbacks])]
+    stopping: dict[str, Any] = {"monitor": "validation_loss", "patience": schedule.early_stopping_patience}
+    if schedule.early_stopping and not progress:  # scvi-tools' own prints why it stopped
+        options["callbacks"].append(EarlyStopping(**stopping, min_delta=0.0))
+    trainer = Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        max_epochs=schedule.max_epochs,
+        check_val_every_n_epoch=1,
+        early_stopping=schedule.early_stopping and progress,
+        **{f"early_stopping_{name}": value for name, value in stopping.items()},
+        enable_progress_bar=progress,
+        **options,
+    )
+    with _interrupts(checkpoint):
+        trainer.fit(training, data, ckpt_path=schedule.ckpt_path)
+    checkpoint.finish()
+    return trainer
+
+
+@contextmanager
+def _interrupts(checkpoint: Checkpoint) -> Iterator[None]:
+    """Let Ctrl-C be what it is: Lightning would leave the interpreter, and ignore every Ctrl-C from then on."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if main else None
+    try:
+        yield
+    except SystemExit as stopped:
+        raise KeyboardInterrupt(_where(checkpoint)) from stopped
+    except BaseException as error:
+        if checkpoint.written:
+            error.add_note(_where(checkpoint))
+        raise
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, handler)
+
+
+def _where(checkpoint: Checkpoint) -> str:
+    if not checkpoint.written:
+        return "Training was interrupted before its first checkpoint."
+    path = str(checkpoint.path)
+    return f"Training was interrupted. Go on with the same arguments and `.train(..., ckpt_path={path!r})`."
+
+
+def held_out_losses(network: Network, data: Batches, treatments: list[str]) -> pd.DataFrame:
+    """Loss of held-out cells by the network and by the mean of their treatment, per treatment and in all."""
+    means = network.likelihood.output_of(torch.as_tensor(data.pairs.means, device=network.location.weight.device))
+    rows = []
+    for batch in data.pass_over(data.held_out, training=False):
+        by_mean = [means[batch.treatment]] * len(batch.inputs)
+        with torch.no_grad():
+            by_network = [network(inputs)[0] for inputs in batch.inputs]
+            found = [location_loss(network.likelihood, batch, outputs).mean(dim=1) for outputs in (by_network, by_mean)]
+        rows.append(torch.stack([batch.treatment.double(), *(loss.double() for loss in found)], dim=1).cpu().numpy())
+    values = pd.DataFrame(np.concatenate(rows), columns=["treatment", "loss", "treatment_mean_loss"])
+    values["treatment"] = [treatments[int(code)] for code in values["treatment"]]
+    values["n_cells"] = 1
+    kinds = {"n_cells": "sum", "loss": "mean", "treatment_mean_loss": "mean"}
+    table = values.groupby("treatment", sort=True).agg(kinds)
+    table.loc["all"] = values.agg(kinds)
+    return table.astype({"n_cells": int})
+
+
+def held_out_residuals(network: Network, data: Batches, seed: int) -> Residuals:
+    """|y − μ| / s of held-out cells, y that of one partner drawn from the match; half calibrate, half test."""
+    rng = np.random.default_rng([seed, 3])
+    cells = rng.permutation(data.held_out)[:MOST_RESIDUALS]
+    found = []
+    for portion in _portions(cells):
+        batch = data.drawn(portion, rng)
+        mean, spread = predict(network, batch.inputs[0], seed)
+        found.append(((batch.target / batch.size - mean).abs() / spread).cpu().numpy())
+    every = np.concatenate(found).astype(np.float32)
+    return Residuals(every[::2], every[1::2])
+
+
+def predict(network: Network, inputs: Tensor, seed: int | None = None) -> tuple[Tensor, ...]:
+    """Mean of the target's features and, with a seed, the standard deviation around it, both (n_cells, n_features).
+
+    The deviation joins what the second head says the features vary by, given the inputs, and the variance of the mean
+    over passes with dropout.
+    """
+    network.eval()
+    with torch.no_grad():
+        output, log_variance = network(inputs)
+        mean = network.expected(output)
+        if seed is None:
+            return (mean,)
+        variance = _dropout_variance(network, inputs, mean, seed)
+        return mean, (network.spread(log_variance) ** 2 + variance).sqrt()
+
+
+def _dropout_variance(network: Network, inputs: Tensor, mean: Tensor, seed: int) -> Tensor:
+    """Variance of the mean over passes with dropout."""
+    shift, squares = torch.zeros_like(mean), torch.zeros_like(mean)
+    with torch.random.fork_rng(devices=[inputs.device] if inputs.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        network.train()
+        for _ in range(N_PASSES):
+            step = network.expected(network(inputs)[0]) - mean
+            shift, squares = shift + step, squares + step**2
+        network.eval()
+    found: Tensor = (squares / N_PASSES - (shift / N_PASSES) ** 2).clamp(min=0.0)
+    return found
