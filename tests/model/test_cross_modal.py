@@ -284,6 +284,7 @@ def test_intervals_hold_the_share_of_true_values_that_they_say():
     truth = mdata["b"].X
     assert 0.72 < ((lower <= truth) & (truth <= upper)).mean() < 0.88
     report = model.get_coverage(0.8)
+    assert mdata.uns["b_predicted"]["coverage"]["coverage"].tolist() == report["coverage"].tolist()
     assert abs(report["coverage"].mean() - 0.8) < 0.1
     wider = model.get_intervals(coverage=0.95)
     assert (wider[1] - wider[0]).to_numpy().mean() > (upper - lower).mean()

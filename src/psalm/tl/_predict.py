@@ -77,7 +77,9 @@ def predict(
     :func:`psalm.get.predicted` has the names as they are.
 
     Writes ``mdata.uns[key_added]``: ``params`` (with the loss and likelihood that were chosen), ``features`` and
-    ``table``, the held-out loss per treatment beside that of the treatment's mean.
+    ``table``, the held-out loss per treatment beside that of the treatment's mean; with ``coverage`` also
+    ``coverage``, the share of held-out cells that the intervals of each feature cover
+    (:meth:`psalm.model.CrossModal.get_coverage`).
 
     Raises
     ------
@@ -153,3 +155,5 @@ def _write(mdata: MuData, name: str, model: CrossModal, found: dict[str, pd.Data
         "features": np.array(setup.output_names, dtype=object),
         "table": model.get_held_out().reset_index(),
     }
+    if coverage is not None:
+        mdata.uns[name]["coverage"] = model.get_coverage(coverage).reset_index(names="feature")
