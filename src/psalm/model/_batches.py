@@ -105,6 +105,7 @@ class Batches(pl.LightningDataModule):
         n_held_out = max(1, round(validation_size * len(order)))
         self.held_out, self.training_items = np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
         self._feeds: dict[str, Callable[[IntArray], Tensor]] = {}
+        self._device: torch.device | None = None
 
     @property
     def world(self) -> int:
@@ -117,7 +118,10 @@ class Batches(pl.LightningDataModule):
         self.place(self.trainer.strategy.root_device)
 
     def place(self, device: torch.device) -> None:
-        """Hold features on a device where they fit."""
+        """Hold features on a device where they fit, once."""
+        if self._device == device:
+            return
+        self._feeds, self._device = {}, device
         pairs, averages = self.pairs, self.pairs.averages
         rows = {"inputs": pairs.inputs, "targets": pairs.targets}
         if averages is not None:
