@@ -35,6 +35,7 @@ def test_simulated(tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("ignore:In 1 treatments scores decide almost nothing:UserWarning")
+@pytest.mark.filterwarnings("ignore:Held-out cells are predicted no better:UserWarning")  # scGEM: 18 held-out cells
 @pytest.mark.parametrize("name", ["scgem", "snareseq"])
 def test_public(public_data, tmp_path, name):
     with pytest.warns(UserWarning, match="lie apart within"):
@@ -95,6 +96,7 @@ def test_a_file_that_does_not_fit_is_one_line(raw, tmp_path, capsys, change, mes
 
 
 @pytest.mark.filterwarnings("ignore:In 3 treatments scores decide almost nothing:UserWarning")
+@pytest.mark.filterwarnings("ignore:Held-out cells are predicted no better:UserWarning")  # counts here are noise
 def test_counts_of_a_file_are_recognised(tmp_path, capsys, rng):
     import anndata
     import numpy as np
