@@ -229,8 +229,8 @@ class CrossModal(BaseModelClass):
             A checkpoint of training that was interrupted, to go on from with the same arguments: the result is that of
             training without a break.
         trainer_kwargs
-            Further arguments of scvi-tools' and Lightning's trainer: ``precision="bf16-mixed"``, ``strategy="ddp"``,
-            ``callbacks``, ``gradient_clip_val``, ...
+            Further arguments of scvi-tools' and Lightning's trainer: ``precision="bf16-mixed"``, ``callbacks``,
+            ``gradient_clip_val``, ... Several devices (``strategy="ddp"``) have not been seen to work yet: use one.
 
         Raises
         ------
