@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from psalm.core.losses import Batch
-from psalm.core.rows import Rows, shuffled
+from psalm.core.rows import LARGEST_CHUNK, Rows, shuffled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -179,6 +179,13 @@ class Batches(pl.LightningDataModule):
         return Batch(
             tuple(feeds["inputs"](column) for column in inputs), values, feeds["size"](target), variance, treatment
         )
+
+    def matched_source(self) -> Iterator[tuple[IntArray, Tensor]]:
+        """Source cells with a treatment, and their inputs, in portions."""
+        cells = np.flatnonzero(self.pairs.source_treatment >= 0)
+        for start in range(0, len(cells), LARGEST_CHUNK):
+            portion = cells[start : start + LARGEST_CHUNK]
+            yield portion, self._feeds["inputs"](portion)
 
     def drawn(self, cells: IntArray, rng: np.random.Generator) -> Batch:
         """Held-out cells with one partner each, drawn from the match, whatever the loss."""

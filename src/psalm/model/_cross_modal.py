@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from weakref import WeakKeyDictionary
@@ -16,18 +16,20 @@ from psalm import _access, _checks, _keys
 from psalm.core.likelihoods import LIKELIHOODS
 from psalm.core.rows import LARGEST_CHUNK
 from psalm.model import _fit, _setup
+from psalm.model._applied import by_portion, treatment_codes
 from psalm.model._pairs import pairs_of
 from psalm.model._reading import AUTO, coupling_of, input_rows, loss_of, setup_of, sizes_of, target_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
     from pathlib import Path
 
     from anndata import AnnData
     from mudata import MuData
 
-    from psalm.core._types import FloatArray
+    from psalm.core._types import BoolArray, FloatArray
     from psalm.core.coupling import Coupling
+    from psalm.model._applied import Function
     from psalm.model._fit import Fitted
     from psalm.model._network import Network
     from psalm.model._setup import Setup
@@ -230,7 +232,8 @@ class CrossModal(BaseModelClass):
             training without a break.
         trainer_kwargs
             Further arguments of scvi-tools' and Lightning's trainer: ``precision="bf16-mixed"``, ``callbacks``,
-            ``gradient_clip_val``, ... Several devices (``strategy="ddp"``) have not been seen to work yet: use one.
+            ``gradient_clip_val``, ... On several devices (``devices=2, strategy="ddp"``, from a script) each takes a
+            part of every epoch's batches, and a step is one batch of each.
 
         Raises
         ------
@@ -243,7 +246,7 @@ class CrossModal(BaseModelClass):
         Warns
         -----
         UserWarning
-            Held-out cells are predicted no better than by the mean of their treatment: predictions are useless.
+            Held-out cells are predicted no better than by the mean of their treatment, even where it is known.
         """
         _check_numbers(
             {"max_epochs": max_epochs, "batch_size": batch_size, "early_stopping_patience": early_stopping_patience},
@@ -265,7 +268,7 @@ class CrossModal(BaseModelClass):
         )
         coupling, treatments = coupling_of(self._data(), self.setup, exclude)
         self._train_on(coupling, treatments, loss, schedule, np.random.default_rng(rng), progress=progress)
-        _warn_if_useless(self._trained()[1].held_out, self.setup)
+        _fit.warn_if_useless(self._trained()[1].held_out, self.setup)
 
     def _train_on(
         self,
@@ -296,7 +299,9 @@ class CrossModal(BaseModelClass):
         fitted = _fit.fit(network, pairs, schedule, seeds[1], [str(name) for name in treatments], progress=progress)
         self.module, self._fitted, self.is_trained_, self.loss = network, fitted, True, loss
 
-    def predict(self, data: MuData | AnnData | None = None, *, batch_size: int = LARGEST_CHUNK) -> pd.DataFrame:
+    def predict(
+        self, data: MuData | AnnData | None = None, *, use_treatment: bool = True, batch_size: int = LARGEST_CHUNK
+    ) -> pd.DataFrame:
         """Predict the target's features for the cells of the source modality.
 
         Parameters
@@ -304,6 +309,12 @@ class CrossModal(BaseModelClass):
         data
             A MuData with the source modality, or an AnnData of it, with the features that the model was trained on.
             By default the training data.
+        use_treatment
+            Cells whose treatment (the column of ``obs`` that was matched by) is one of those trained on are predicted
+            around the mean that the target measured for it: the network's prediction is moved by the difference
+            between that mean and its own mean for the treatment, and its deviations are shrunk as far as held-out
+            cells ask for. All other cells, and all cells if False, are predicted from their features alone. Then
+            differences between treatments are what the features say; else they are those measured in the target.
         batch_size
             Cells at a time.
 
@@ -319,18 +330,27 @@ class CrossModal(BaseModelClass):
         ValueError
             The features are not those of the training data, or are coordinates in another space.
         """
-        network, _ = self._trained()
-        names, (mean,) = self._by_portion(data, lambda inputs: _fit.predict(network, inputs), batch_size)
+        network, fitted = self._trained()
+
+        def function(inputs: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return _fit.predict(network, inputs, move=partial(fitted.anchors, codes=codes))
+
+        names, _, (mean,) = self._by_portion(data, function, batch_size, use_treatment=use_treatment)
         return pd.DataFrame(mean, index=names, columns=self.setup.output_names)
 
     def get_intervals(
-        self, data: MuData | AnnData | None = None, *, coverage: float = 0.9, batch_size: int = LARGEST_CHUNK
+        self,
+        data: MuData | AnnData | None = None,
+        *,
+        coverage: float = 0.9,
+        use_treatment: bool = True,
+        batch_size: int = LARGEST_CHUNK,
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Intervals that hold a cell's true features with a given probability; :meth:`get_coverage` says what in.
 
         Parameters
         ----------
-        data, batch_size
+        data, use_treatment, batch_size
             As :meth:`predict` takes them.
         coverage
             Probability, feature by feature.
@@ -347,10 +367,16 @@ class CrossModal(BaseModelClass):
             As :meth:`predict`; or too few cells were held out for this coverage.
         """
         network, fitted = self._trained()
-        quantile = fitted.residuals.quantile(coverage).astype(np.float32)
-        names, (mean, spread) = self._by_portion(data, lambda inputs: _fit.predict(network, inputs, 0), batch_size)
+        quantiles = [r.quantile(coverage).astype(np.float32) for r in (fitted.residuals, fitted.residuals_known)]
+
+        def function(inputs: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return _fit.predict(network, inputs, 0, partial(fitted.anchors, codes=codes))
+
+        names, known, (mean, spread) = self._by_portion(data, function, batch_size, use_treatment=use_treatment)
+        spread[~known] *= quantiles[0]
+        spread[known] *= quantiles[1]
         bounds = LIKELIHOODS[self.likelihood].bounds
-        ends = (np.clip(mean + sign * quantile * spread, *bounds) for sign in (-1, 1))
+        ends = (np.clip(mean + sign * spread, *bounds) for sign in (-1, 1))
         lower, upper = (pd.DataFrame(end, index=names, columns=self.setup.output_names) for end in ends)
         return lower, upper
 
@@ -364,23 +390,30 @@ class CrossModal(BaseModelClass):
         """
         network, _ = self._trained()
 
-        def hidden(inputs: torch.Tensor) -> tuple[torch.Tensor]:
+        def hidden(inputs: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor]:
             with torch.no_grad():
                 return (network.hidden(inputs),)
 
-        return self._by_portion(data, hidden, LARGEST_CHUNK)[1][0]
+        return self._by_portion(data, hidden, LARGEST_CHUNK, use_treatment=False)[2][0]
 
     def get_held_out(self) -> pd.DataFrame:
         """How well held-out cells are predicted, beside their treatment's mean.
 
         Returns
         -------
-        DataFrame with one row per treatment and "all": ``n_cells``, ``loss`` and ``treatment_mean_loss``, means over
-        cells and features (squares in standard units for "gaussian", else the likelihood's loss).
+        DataFrame with one row per treatment and "all": ``n_cells``, and means over cells and features (squares in
+        standard units for "gaussian", else the likelihood's loss): ``loss`` of predictions from features alone,
+        ``loss_with_treatment`` where the treatment is known (the shrinkage of each half of the cells is chosen on the
+        other), ``treatment_mean_loss``.
         """
         return self._trained()[1].held_out.copy()
 
-    def get_coverage(self, coverage: float = 0.9) -> pd.DataFrame:
+    @property
+    def slope(self) -> float:
+        """How far deviations from the treatment's mean are kept where the treatment is known: 0 not at all, 1 fully."""
+        return self._trained()[1].anchors.slope
+
+    def get_coverage(self, coverage: float = 0.9, *, use_treatment: bool = True) -> pd.DataFrame:
         """Do intervals cover what they say? Counted on held-out cells that calibrated nothing.
 
         Intervals are ``μ ± q·s``. s joins three things: the noise of the features and the uncertainty of the match,
@@ -393,13 +426,16 @@ class CrossModal(BaseModelClass):
         ----------
         coverage
             What the intervals shall cover.
+        use_treatment
+            Of cells with known treatment, or of predictions from features alone.
 
         Returns
         -------
         DataFrame (n_outputs rows): ``coverage``, counted; ``quantile``, q; ``n_cells`` that coverage was counted on;
         ``pooled``: whether q is that of all features together, as fewer than 50 cells calibrated it.
         """
-        residuals = self._trained()[1].residuals
+        fitted = self._trained()[1]
+        residuals = fitted.residuals_known if use_treatment else fitted.residuals
         return pd.DataFrame(
             {
                 "coverage": residuals.coverage(coverage),
@@ -473,24 +509,18 @@ class CrossModal(BaseModelClass):
         return self._adata
 
     def _by_portion(
-        self, data: MuData | AnnData | None, function: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], size: int
-    ) -> tuple[pd.Index, list[FloatArray]]:
-        """Names of the source cells, and what a function of their inputs gives, some at a time."""
-        _checks.whole_number("batch_size", size, least=1)
+        self, data: MuData | AnnData | None, function: Function, size: int, *, use_treatment: bool
+    ) -> tuple[pd.Index, BoolArray, list[FloatArray]]:
+        """Names of the source cells, whether their treatment is used, and what a function gives for them."""
         from mudata import MuData
 
+        network, fitted = self._trained()
         mdata = self._data() if data is None else data
         adata = _access.modality(mdata, self.setup.source) if isinstance(mdata, MuData) else mdata
-        inputs, device = input_rows(adata, self.setup), self._trained()[0].location.weight.device
-        found: list[FloatArray] = []
-        for start in range(0, max(1, inputs.shape[0]), size):
-            cells = slice(start, min(start + size, inputs.shape[0]))
-            values = [v.float().cpu().numpy() for v in function(torch.from_numpy(inputs.take(cells)).to(device))]
-            if not found:
-                found = [np.empty((inputs.shape[0], value.shape[1]), np.float32) for value in values]
-            for whole, value in zip(found, values, strict=True):
-                whole[cells] = value
-        return adata.obs_names, found
+        inputs = input_rows(adata, self.setup)
+        codes = treatment_codes(adata, self.setup.treatment, fitted.anchors.treatments, use=use_treatment)
+        found = by_portion(function, inputs, codes, network.location.weight.device, size)
+        return adata.obs_names, codes >= 0, found
 
 
 def _check_numbers(whole: dict[str, object], positive: dict[str, object]) -> None:
@@ -498,17 +528,3 @@ def _check_numbers(whole: dict[str, object], positive: dict[str, object]) -> Non
         _checks.whole_number(name, value, least=1)
     for name, value in positive.items():
         _checks.positive(name, value)
-
-
-def _warn_if_useless(held_out: pd.DataFrame, setup: Setup) -> None:
-    """Say so where the mean of the treatment does as well."""
-    loss, mean = held_out.loc["all", ["loss", "treatment_mean_loss"]]
-    if loss < mean:
-        return
-    msg = (
-        f"Held-out cells are predicted no better than by the mean of their treatment (loss {loss:.4g}, mean "
-        f"{mean:.4g}, {int(held_out.loc['all', 'n_cells'])} cells): {setup.source!r} says nothing of {setup.target!r} "
-        "that the treatment does not, or too little to be learned from this match. Use treatment means, or look at "
-        "`psalm.get.report(mdata)` and `tl.evaluate`."
-    )
-    warnings.warn(msg, UserWarning, stacklevel=3)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
+import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +17,21 @@ import torch
 
 from psalm._lightning import seeded
 from psalm.core.conformal import Residuals
-from psalm.core.losses import location_loss
 from psalm.core.rows import LARGEST_CHUNK
+from psalm.model._anchors import SLOPES, anchors_of, held_out_losses
 from psalm.model._batches import Batches
 from psalm.model._training import SECONDS_BETWEEN_CHECKPOINTS, BestEpoch, Checkpoint, Training
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
-    from psalm.core._types import IntArray
+    from psalm.core._types import FloatArray, IntArray
+    from psalm.model._anchors import Anchors, HeldOutLosses
     from psalm.model._network import Network
     from psalm.model._pairs import Pairs
+    from psalm.model._setup import Setup
 
 N_PASSES = 20
 """Passes with dropout, whose spread is the uncertainty of the network."""
@@ -65,9 +69,12 @@ class Fitted:
     best_epoch
         Epoch whose weights were kept.
     held_out
-        One row per treatment and one for all: n_cells, loss of the network and of the treatment's mean.
-    residuals
-        Of held-out cells against a partner drawn from the match.
+        One row per treatment and one for all: n_cells, and losses from features alone, with the treatment, and of the
+        treatment's mean.
+    residuals, residuals_known
+        Of held-out cells against a partner drawn from the match: from features alone, and with the treatment.
+    anchors
+        Where predictions of cells with known treatment are moved to.
     device
         Where it was trained.
     """
@@ -76,6 +83,8 @@ class Fitted:
     best_epoch: int
     held_out: pd.DataFrame
     residuals: Residuals
+    residuals_known: Residuals
+    anchors: Anchors
     device: str
 
 
@@ -125,10 +134,13 @@ def fit(
         network.to(device).eval()
         data.trainer = None
         data.place(device)
-        history = {name: table.astype(float) for name, table in trainer.logger.history.items()}
-        table = held_out_losses(network, data, treatments)
-        residuals = held_out_residuals(network, data, seed)
-    return Fitted(history, best.epoch, table, residuals, str(device))
+        history = _history(trainer)
+        anchors = anchors_of(network, data, treatments)
+        losses = held_out_losses(network, data, anchors)
+        table = held_out_table(losses, treatments, np.random.default_rng([seed, 4]))
+        anchors = replace(anchors, slope=0.0 if no_better(table) else SLOPES[losses.slope])
+        residuals = held_out_residuals(network, data, anchors, seed)
+    return Fitted(history, best.epoch, table, *residuals, anchors, str(device))
 
 
 def _train(training: Training, data: Batches, schedule: Schedule, best: BestEpoch, *, progress: bool) -> Any:
@@ -163,8 +175,17 @@ def _train(training: Training, data: Batches, schedule: Schedule, best: BestEpoc
     )
     with _interrupts(checkpoint):
         trainer.fit(training, data, ckpt_path=schedule.ckpt_path)
-    checkpoint.finish()
+    checkpoint.finish(trainer)
     return trainer
+
+
+def _history(trainer: Any) -> dict[str, pd.DataFrame]:
+    """Losses by epoch; only the first process logs them."""
+    found = {}
+    if trainer.is_global_zero:
+        found = {name: table.astype(float) for name, table in trainer.logger.history.items()}
+    shared: dict[str, pd.DataFrame] = trainer.strategy.broadcast(found)
+    return shared
 
 
 @contextmanager
@@ -192,40 +213,66 @@ def _where(checkpoint: Checkpoint) -> str:
     return f"Training was interrupted. Go on with the same arguments and `.train(..., ckpt_path={path!r})`."
 
 
-def held_out_losses(network: Network, data: Batches, treatments: list[str]) -> pd.DataFrame:
-    """Loss of held-out cells by the network and by the mean of their treatment, per treatment and in all."""
-    means = network.likelihood.output_of(torch.as_tensor(data.pairs.means, device=network.location.weight.device))
-    rows = []
-    for batch in data.pass_over(data.held_out, training=False):
-        by_mean = [means[batch.treatment]] * len(batch.inputs)
-        with torch.no_grad():
-            by_network = [network(inputs)[0] for inputs in batch.inputs]
-            found = [location_loss(network.likelihood, batch, outputs).mean(dim=1) for outputs in (by_network, by_mean)]
-        rows.append(torch.stack([batch.treatment.double(), *(loss.double() for loss in found)], dim=1).cpu().numpy())
-    values = pd.DataFrame(np.concatenate(rows), columns=["treatment", "loss", "treatment_mean_loss"])
-    values["treatment"] = [treatments[int(code)] for code in values["treatment"]]
-    values["n_cells"] = 1
-    kinds = {"n_cells": "sum", "loss": "mean", "treatment_mean_loss": "mean"}
+def held_out_table(losses: HeldOutLosses, treatments: list[str], rng: np.random.Generator) -> pd.DataFrame:
+    """Mean losses of held-out cells, per treatment and in all."""
+    values = pd.DataFrame(
+        {
+            "treatment": np.array(treatments, dtype=object)[losses.treatment],
+            "n_cells": 1,
+            "loss": losses.network,
+            "loss_with_treatment": losses.crossed(rng),
+            "treatment_mean_loss": losses.moved[:, 0],
+        }
+    )
+    kinds = dict.fromkeys(("loss", "loss_with_treatment", "treatment_mean_loss"), "mean") | {"n_cells": "sum"}
     table = values.groupby("treatment", sort=True).agg(kinds)
     table.loc["all"] = values.agg(kinds)
-    return table.astype({"n_cells": int})
+    return table[["n_cells", "loss", "loss_with_treatment", "treatment_mean_loss"]].astype({"n_cells": int})
 
 
-def held_out_residuals(network: Network, data: Batches, seed: int) -> Residuals:
-    """|y − μ| / s of held-out cells, y that of one partner drawn from the match; half calibrate, half test."""
+def no_better(held_out: pd.DataFrame) -> bool:
+    """Whether the mean of the treatment does as well."""
+    found: pd.Series = held_out.loc["all"]
+    return bool(found["loss_with_treatment"] >= found["treatment_mean_loss"])
+
+
+def warn_if_useless(held_out: pd.DataFrame, setup: Setup) -> None:
+    """Say so where the mean of the treatment does as well."""
+    if not no_better(held_out):
+        return
+    loss, mean = held_out.loc["all", ["loss_with_treatment", "treatment_mean_loss"]]
+    msg = (
+        f"Held-out cells are predicted no better than by the mean of their treatment (loss {loss:.4g}, mean "
+        f"{mean:.4g}, {int(held_out.loc['all', 'n_cells'])} cells): {setup.source!r} says nothing of {setup.target!r} "
+        "that the treatment does not, or too little to be learned from this match. Cells of known treatment are "
+        "predicted by its mean. Look at `psalm.get.report(mdata)` and `tl.evaluate`."
+    )
+    warnings.warn(msg, UserWarning, stacklevel=3)
+
+
+def held_out_residuals(network: Network, data: Batches, anchors: Anchors, seed: int) -> tuple[Residuals, Residuals]:
+    """|y − μ| / s of held-out cells, y that of one partner drawn from the match; half calibrate, half test.
+
+    The first are of predictions from features alone, the second of those moved by the treatment.
+    """
     rng = np.random.default_rng([seed, 3])
     cells = rng.permutation(data.held_out)[:MOST_RESIDUALS]
-    found = []
+    found: tuple[list[FloatArray], list[FloatArray]] = [], []
     for portion in _portions(cells):
         batch = data.drawn(portion, rng)
-        mean, spread = predict(network, batch.inputs[0], seed)
-        found.append(((batch.target / batch.size - mean).abs() / spread).cpu().numpy())
-    every = np.concatenate(found).astype(np.float32)
-    return Residuals(every[::2], every[1::2])
+        for part, move in zip(found, (None, partial(anchors, codes=batch.treatment)), strict=True):
+            mean, spread = predict(network, batch.inputs[0], seed, move)
+            part.append(((batch.target / batch.size - mean).abs() / spread).cpu().numpy().astype(np.float32))
+    first, second = (np.concatenate(part) for part in found)
+    return Residuals(first[::2], first[1::2]), Residuals(second[::2], second[1::2])
 
 
-def predict(network: Network, inputs: Tensor, seed: int | None = None) -> tuple[Tensor, ...]:
+def predict(
+    network: Network, inputs: Tensor, seed: int | None = None, move: Callable[[Tensor], Tensor] | None = None
+) -> tuple[Tensor, ...]:
     """Mean of the target's features and, with a seed, the standard deviation around it, both (n_cells, n_features).
+
+    ``move`` is applied to outputs.
 
     The deviation joins what the second head says the features vary by, given the inputs, and the variance of the mean
     over passes with dropout.
@@ -233,21 +280,24 @@ def predict(network: Network, inputs: Tensor, seed: int | None = None) -> tuple[
     network.eval()
     with torch.no_grad():
         output, log_variance = network(inputs)
-        mean = network.expected(output)
+        mean = network.expected(output if move is None else move(output))
         if seed is None:
             return (mean,)
-        variance = _dropout_variance(network, inputs, mean, seed)
+        variance = _dropout_variance(network, inputs, mean, seed, move)
         return mean, (network.spread(log_variance) ** 2 + variance).sqrt()
 
 
-def _dropout_variance(network: Network, inputs: Tensor, mean: Tensor, seed: int) -> Tensor:
+def _dropout_variance(
+    network: Network, inputs: Tensor, mean: Tensor, seed: int, move: Callable[[Tensor], Tensor] | None
+) -> Tensor:
     """Variance of the mean over passes with dropout."""
     shift, squares = torch.zeros_like(mean), torch.zeros_like(mean)
     with torch.random.fork_rng(devices=[inputs.device] if inputs.device.type == "cuda" else []):
         torch.manual_seed(seed)
         network.train()
         for _ in range(N_PASSES):
-            step = network.expected(network(inputs)[0]) - mean
+            output = network(inputs)[0]
+            step = network.expected(output if move is None else move(output)) - mean
             shift, squares = shift + step, squares + step**2
         network.eval()
     found: Tensor = (squares / N_PASSES - (shift / N_PASSES) ** 2).clamp(min=0.0)

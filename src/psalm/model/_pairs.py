@@ -78,6 +78,8 @@ class Pairs:
         Sorted positions of the cells that epochs run over: target cells of "unbiased", else source cells.
     treatment
         Row of each such cell's treatment in the table of means, by position; −1 for cells without.
+    source_treatment
+        (n_source,) the same of source cells.
     means
         (n_treatments, n_features) means of the target's features at size one.
     averages
@@ -94,6 +96,7 @@ class Pairs:
     size: FloatArray
     items: IntArray
     treatment: IntArray
+    source_treatment: IntArray
     means: FloatArray
     averages: Averages | None
     sampler: Sampler
@@ -141,16 +144,17 @@ def pairs_of(
     means, row = _treatment_means(targets, coupling, size, treatments)
     by_target = loss == "unbiased"
     n_cells = coupling.n_target if by_target else coupling.n_source
-    treatment = np.full(n_cells, -1)
+    treatment, source_treatment = np.full(n_cells, -1), np.full(coupling.n_source, -1)
     for block, place in zip(coupling.blocks, row, strict=True):
         treatment[block.target if by_target else block.source] = place
+        source_treatment[block.source] = place
     averages = Averages.of(coupling, targets, size) if loss == "barycentric" else None
     sampler = (coupling if by_target else coupling.transpose).sampler()
     matched = sampler.draw(np.arange(n_cells), 1, np.random.default_rng(seed))[:, 0] >= 0
     if averages is not None:
         matched &= ~np.isnan(averages.size)
     items = np.flatnonzero(matched)
-    return Pairs(loss, inputs, targets, size, items, treatment, means, averages, sampler, seed)
+    return Pairs(loss, inputs, targets, size, items, treatment, source_treatment, means, averages, sampler, seed)
 
 
 def _treatment_means(

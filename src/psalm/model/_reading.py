@@ -65,6 +65,7 @@ def setup_of(
         source=source,
         target=target,
         match_key=match_key,
+        treatment=str(params["treatment"]),
         use_rep=found.key,
         space=found.space,
         input_names=list(found.names.astype(str)),

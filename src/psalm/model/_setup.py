@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from psalm.core.conformal import Residuals
+from psalm.model._anchors import Anchors
 from psalm.model._network import Network
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from psalm.model._fit import Fitted
 
 FILE = "model.pt"
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Setup:
     ----------
     source, target, match_key
         Modalities, and the match between them.
+    treatment
+        Column of ``obs`` with the treatments that were matched.
     use_rep, space, input_names, input_shape
         Features of the source: key, fingerprint of the space they are coordinates in, names, shape of one cell's.
     target_rep, output_names
@@ -46,6 +49,7 @@ class Setup:
     source: str
     target: str
     match_key: str
+    treatment: str
     use_rep: str
     space: str
     input_names: list[str]
@@ -109,7 +113,11 @@ def packed(setup: Setup, network: Network, fitted: Fitted) -> dict[str, Any]:
         "history": {name: [list(map(int, t.index)), t[name].tolist()] for name, t in fitted.history.items()},
         "best_epoch": fitted.best_epoch,
         "held_out": {name: table[name].tolist() for name in table},
-        "residuals": [torch.as_tensor(part) for part in (fitted.residuals.calibration, fitted.residuals.test)],
+        "residuals": {
+            known: [torch.as_tensor(part) for part in (found.calibration, found.test)]
+            for known, found in (("features", fitted.residuals), ("treatment", fitted.residuals_known))
+        },
+        "anchors": asdict(fitted.anchors) | {"treatments": list(fitted.anchors.treatments)},
     }
 
 
@@ -125,8 +133,9 @@ def unpacked(stored: dict[str, Any]) -> tuple[Setup, Network, Fitted]:
     for name, (epochs, losses) in stored["history"].items():
         history[name] = pd.DataFrame({name: losses}, index=pd.Index(epochs, name="epoch"))
     table = pd.DataFrame(stored["held_out"]).set_index("treatment")
-    residuals = Residuals(*(_array(part) for part in stored["residuals"]))
-    return setup, network, Fitted(history, stored["best_epoch"], table, residuals, "cpu")
+    alone, known = (Residuals(*map(_array, stored["residuals"][name])) for name in ("features", "treatment"))
+    anchors = Anchors(**stored["anchors"] | {"treatments": tuple(stored["anchors"]["treatments"])})
+    return setup, network, Fitted(history, stored["best_epoch"], table, alone, known, anchors, "cpu")
 
 
 def _array(values: torch.Tensor) -> FloatArray:

@@ -6,7 +6,9 @@ evidence lower bound, which these losses are not.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from psalm.model._network import Network
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
-CHECKPOINT = "interrupted.ckpt"
+CHECKPOINT = "interrupted_{process}.ckpt"
 
 
 class Training(pl.LightningModule):
@@ -73,14 +75,17 @@ class Training(pl.LightningModule):
 
     def _report(self, name: str) -> None:
         """Log the mean of an epoch, once: a log at every step costs as much as a small network's step."""
-        mean = torch.as_tensor(self._totals.pop(name)) / self._counts.pop(name)
+        sums = torch.stack([torch.as_tensor(part.pop(name)).float().cpu() for part in (self._totals, self._counts)])
+        if self.trainer.world_size > 1:  # here, where all processes are: a synced log waits for those that read it
+            sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum")
+        mean = sums[0] / sums[1]
         if not torch.isfinite(mean):
             msg = (
                 f"Training diverged in epoch {self.current_epoch + 1}: {name} is {float(mean):.3g}. "
                 f"Lower `learning_rate` ({self.learning_rate:.3g}), or scale the features."
             )
             raise ArithmeticError(msg)
-        self.log(name, mean, prog_bar=True, sync_dist=self.trainer.world_size > 1)
+        self.log(name, mean, prog_bar=True)
 
     def on_train_epoch_start(self) -> None:
         """Seed dropout by the epoch, and by the process."""
@@ -161,18 +166,19 @@ class Checkpoint(pl.Callback):
     """
 
     def __init__(self, folder: Path, seconds: float = SECONDS_BETWEEN_CHECKPOINTS) -> None:
-        self.path, self._seconds, self._last = folder / CHECKPOINT, seconds, time.monotonic()
-        self.written = False
+        self.path = folder / CHECKPOINT.format(process=os.getpid())  # others may train in this folder, too
+        self._seconds, self._last, self.written = seconds, time.monotonic(), False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Write one if it is time."""
-        if time.monotonic() - self._last >= self._seconds:
+        """Write one if it is time; by the clock of the first process, as all must take part."""
+        due = time.monotonic() - self._last >= self._seconds
+        if trainer.strategy.broadcast(due):
             trainer.save_checkpoint(self.path)
             self.written, self._last = True, time.monotonic()
 
-    def finish(self) -> None:
+    def finish(self, trainer: pl.Trainer) -> None:
         """Take the checkpoint away, and its folder if nothing else is there."""
-        if self.written:
+        if self.written and trainer.is_global_zero:
             self.path.unlink(missing_ok=True)
-            if not any(self.path.parent.iterdir()):
+            with contextlib.suppress(OSError):  # something else is there
                 self.path.parent.rmdir()

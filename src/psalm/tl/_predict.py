@@ -28,6 +28,7 @@ def predict(
     use_rep: str | None = None,
     target_rep: str | None = None,
     max_epochs: int = 200,
+    use_treatment: bool = True,
     coverage: float | None = None,
     accelerator: str = "auto",
     rng: int | np.random.Generator | None = 0,
@@ -56,6 +57,10 @@ def predict(
         By default ``obsm["X_psalm"]`` where it exists, else ``X``.
     max_epochs
         Most passes over the cells; training stops early once the held-out loss stops falling.
+    use_treatment
+        Predict cells whose treatment is known around the mean that the target measured for it, as
+        :meth:`psalm.model.CrossModal.predict` says. With False, differences between treatments are what the source's
+        features say.
     coverage
         Also write predictive intervals that hold a cell's true value with this probability, such as 0.9.
     accelerator
@@ -77,7 +82,7 @@ def predict(
     :func:`psalm.get.predicted` has the names as they are.
 
     Writes ``mdata.uns[key_added]``: ``params`` (with the loss and likelihood that were chosen), ``features`` and
-    ``table``, the held-out loss per treatment beside that of the treatment's mean; with ``coverage`` also
+    ``table``, the held-out losses per treatment (:meth:`psalm.model.CrossModal.get_held_out`); with ``coverage`` also
     ``coverage``, the share of held-out cells that the intervals of each feature cover
     (:meth:`psalm.model.CrossModal.get_coverage`).
 
@@ -126,14 +131,24 @@ def predict(
         likelihood=likelihood,
     )
     model.train(max_epochs, loss=loss, accelerator=accelerator, rng=rng, progress=progress)
-    found = {name: model.predict()}
+    found = {name: model.predict(use_treatment=use_treatment)}
     if coverage is not None:
-        found[_keys.lower(name)], found[_keys.upper(name)] = model.get_intervals(coverage=coverage)
-    _write(mdata, name, model, found, coverage)
+        found[_keys.lower(name)], found[_keys.upper(name)] = model.get_intervals(
+            coverage=coverage, use_treatment=use_treatment
+        )
+    _write(mdata, name, model, found, coverage, use_treatment=use_treatment)
     return model
 
 
-def _write(mdata: MuData, name: str, model: CrossModal, found: dict[str, pd.DataFrame], coverage: float | None) -> None:
+def _write(
+    mdata: MuData,
+    name: str,
+    model: CrossModal,
+    found: dict[str, pd.DataFrame],
+    coverage: float | None,
+    *,
+    use_treatment: bool,
+) -> None:
     obsm, setup = mdata.mod[model.setup.source].obsm, model.setup
     for slot in (_keys.lower(name), _keys.upper(name)):  # of an earlier call under this name
         if name in mdata.uns and slot in obsm:
@@ -147,7 +162,7 @@ def _write(mdata: MuData, name: str, model: CrossModal, found: dict[str, pd.Data
         "match_key": setup.match_key,
     }
     params |= {"use_rep": setup.use_rep, "target_rep": setup.target_rep, "loss": model.loss}
-    params |= {"likelihood": setup.likelihood, "best_epoch": model.best_epoch}
+    params |= {"likelihood": setup.likelihood, "best_epoch": model.best_epoch, "use_treatment": use_treatment}
     if coverage is not None:
         params["coverage"] = coverage
     mdata.uns[name] = {
@@ -156,4 +171,6 @@ def _write(mdata: MuData, name: str, model: CrossModal, found: dict[str, pd.Data
         "table": model.get_held_out().reset_index(),
     }
     if coverage is not None:
-        mdata.uns[name]["coverage"] = model.get_coverage(coverage).reset_index(names="feature")
+        mdata.uns[name]["coverage"] = model.get_coverage(coverage, use_treatment=use_treatment).reset_index(
+            names="feature"
+        )

@@ -1,0 +1,98 @@
+"""Predictions of cells whose treatment is known."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from psalm.model import CrossModal
+from psalm.model._anchors import SLOPES, Anchors, chosen
+
+
+def test_outputs_are_moved_to_the_measured_mean_and_shrunk_towards_it():
+    """By hand: 10 + .5 · (3 − 1) = 11 for treatment 0, 20 + .5 · (7 − 5) = 21 for treatment 1, code −1 stays."""
+    anchors = Anchors(("a", "b"), torch.tensor([[1.0], [5.0]]), torch.tensor([[10.0], [20.0]]), slope=0.5)
+    moved = anchors(torch.tensor([[3.0], [7.0], [7.0]]), torch.tensor([0, 1, -1]))
+    assert moved[:, 0].tolist() == [11.0, 21.0, 7.0]
+
+
+def test_the_smallest_slope_within_one_standard_error_is_chosen():
+    """Second column is better by 1 ± 0: it is chosen. Third is better still by .1 with standard error .5: it is not."""
+    losses = np.array([[2.0, 1.0, 1.9], [2.0, 1.0, -0.1], [2.0, 1.0, 0.9]])
+    assert chosen(losses) == 1
+    assert chosen(losses[:1]) == 0  # one cell says nothing
+    assert SLOPES[0] == 0
+    assert SLOPES[-1] == 1
+
+
+def test_where_features_say_nothing_predictions_are_the_treatments_means(matched):
+    """The source's features are noise: told the treatment, the model is the mean; not told, it is worse."""
+    mdata = matched.copy()
+    rng = np.random.default_rng(0)
+    mdata["a"].obsm["noise"] = rng.normal(size=(mdata["a"].n_obs, 8))
+    model = CrossModal(mdata, source="a", target="b", use_rep="noise", n_hidden=16)
+    with pytest.warns(UserWarning, match="predicted by its mean"):
+        model.train(max_epochs=30, progress=False)
+    assert model.slope == 0
+    labels = mdata["b"].obs["treatment"].astype(str).to_numpy()
+    means = {name: mdata["b"].X[labels == name].mean(axis=0) for name in np.unique(labels)}
+    wanted = np.array([means[name] for name in mdata["a"].obs["treatment"].astype(str)])
+    np.testing.assert_allclose(model.predict(), wanted, atol=1e-4)
+    table = model.get_held_out().loc["all"]
+    assert table["loss"] > table["loss_with_treatment"] == table["treatment_mean_loss"]
+
+
+def test_cells_of_unknown_treatment_are_predicted_by_their_features_alone(matched):
+    model = CrossModal(matched, source="a", target="b", n_hidden=16)
+    model.train(max_epochs=60, exclude=["t1"], progress=False)
+    cells = matched["a"].copy()
+    alone, told = model.predict(cells, use_treatment=False), model.predict(cells)
+    left_out = (cells.obs["treatment"] == "t1").to_numpy()
+    np.testing.assert_array_equal(alone[left_out], told[left_out])
+    assert (alone[~left_out] != told[~left_out]).any(axis=1).all()
+    del cells.obs["treatment"]
+    np.testing.assert_array_equal(model.predict(cells), alone)
+    # told the treatment, each treatment's mean prediction is close to the measured mean; alone it need not be
+    labels = matched["b"].obs["treatment"]
+    for name in ("control", "t2"):
+        measured = matched["b"].X[(labels == name).to_numpy()].mean(axis=0)
+        own = (matched["a"].obs["treatment"] == name).to_numpy()
+        np.testing.assert_allclose(told[own].mean(axis=0), measured, atol=1e-4)
+
+
+SCRIPT = """
+import psalm, warnings
+warnings.simplefilter("ignore")
+mdata = psalm.datasets.simulated(n_cells=300)
+psalm.pp.treatment(mdata, "perturbation")
+psalm.tl.propensity(mdata, n_repeats=1, progress=False)
+psalm.tl.match(mdata, source="a", target="b", progress=False)
+model = psalm.model.CrossModal(mdata, source="a", target="b", n_hidden=16)
+model.train(max_epochs=3, batch_size=32, progress=False, accelerator="cpu", devices=2, strategy="ddp")
+print("LOSS", model.history["validation_loss"]["validation_loss"].tolist(), model.predict().iloc[0, 0])
+"""
+
+
+def test_two_processes_train_one_model(tmp_path):
+    """Each takes half of the batches; both end with the same history and the same weights."""
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    here = {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        cwd=tmp_path,
+        env=os.environ | here,
+        check=False,
+    )
+    said = [line for line in run.stdout.splitlines() if line.startswith("LOSS")]
+    assert len(said) == 2, run.stderr[-2000:]
+    assert said[0] == said[1]
+    losses = [float(value) for value in said[0].split("[")[1].split("]")[0].split(",")]
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
