@@ -100,6 +100,11 @@ class MatchKeys:
         """``uns`` of the container: the table of :func:`psalm.tl.evaluate`."""
         return f"{self.base}_evaluation"
 
+    @property
+    def diagnosis(self) -> str:
+        """``uns`` of the container: the tables of :func:`psalm.tl.diagnose`."""
+        return f"{self.base}_diagnosis"
+
 
 def predicted(target: str) -> str:
     """``obsm`` of the source: features of the target, predicted."""
