@@ -16,6 +16,8 @@ from psalm import _checks, _keys
 from psalm.core.rows import Rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
 
     from psalm.core._types import FloatArray, IntArray, Matrix
@@ -252,6 +254,21 @@ def codes_of(column: pd.Series, treatments: pd.Index) -> IntArray:
     labels = column.astype("category").cat
     positions = np.append(treatments.get_indexer(labels.categories.astype(str)), -1)  # code −1 takes the last
     return np.asarray(positions[labels.codes.to_numpy()])
+
+
+def shared_labels(
+    tables: Sequence[pd.DataFrame], names: Sequence[str], column: str, argument: str
+) -> tuple[list[IntArray], pd.Index]:
+    """Codes of a column of ``obs`` of several modalities in common labels, −1 where missing, and the labels."""
+    for name, obs in zip(names, tables, strict=True):
+        if column not in obs:
+            msg = (
+                f"`{argument}={column!r}` is not in `mdata[{name!r}].obs`. Found: {_checks.listed(obs)}. "
+                "Pass one of these."
+            )
+            raise KeyError(msg)
+    values = pd.Index(sorted({str(value) for obs in tables for value in obs[column].dropna().unique()}))
+    return [codes_of(obs[column], values) for obs in tables], values
 
 
 def fingerprint(*arrays: Any) -> str:

@@ -9,7 +9,9 @@ TREATMENT = "treatment"
 PROPENSITY = "propensity"
 MATCH = "match"
 EMBEDDING = "X_propensity"
+MATCHED_EMBEDDING = "X_matched"
 HOLDOUT = "holdout"
+TRANSFER = "transfer"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class PropensityKeys:
     def noise(self) -> str:
         """``obs`` of each modality: variance of the cell's scores that is error of estimation."""
         return f"{self.base}_noise"
+
+    @property
+    def error(self) -> str:
+        """``obsm`` of each modality: one draw of the error of the scores."""
+        return f"{self.base}_error"
 
     @property
     def uns(self) -> str:
@@ -119,6 +126,34 @@ def lower(predicted: str) -> str:
 def upper(predicted: str) -> str:
     """``obsm`` of the source: upper bounds of predictive intervals."""
     return f"{predicted}_upper"
+
+
+@dataclass(frozen=True)
+class TransferKeys:
+    """Slots of the target for one thing that :func:`psalm.tl.transfer` carries over: a key of one source."""
+
+    key: str
+    source: str
+
+    @property
+    def base(self) -> str:
+        """``obs`` or ``obsm``: label, mean or averages."""
+        return f"{self.key}_from_{self.source}".replace("/", "|")
+
+    @property
+    def confidence(self) -> str:
+        """``obs``: share of the cell's mass."""
+        return f"{self.base}_confidence"
+
+    @property
+    def spread(self) -> str:
+        """``obs``: standard deviation of the matched values."""
+        return f"{self.base}_sd"
+
+
+def origin(embedding: str) -> str:
+    """``obs`` of the container: the modality that a cell of the embedding was measured in."""
+    return f"{embedding}_modality"
 
 
 def factors(treatment: str) -> str:

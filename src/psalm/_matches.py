@@ -56,7 +56,7 @@ def coupling(mdata: MuData, key: str) -> Coupling:
     """The exact coupling: from potentials where the method has them, from the stored entries otherwise."""
     mass = stored_coupling(mdata, key)
     stored = _access.run(mdata, key, "tl.match", "match_key")
-    codes = [_block_of(mdata, stored["params"][side], key) for side in ("source", "target")]
+    codes = [blocks_of(mdata, stored["params"][side], key) for side in ("source", "target")]
     places = find_places(*codes)
     plan = _potential_plans(mdata, stored, key) if stored["params"]["from_potentials"] else None
     blocks = tuple(
@@ -74,7 +74,7 @@ def block_names(table: pd.DataFrame) -> pd.Series:
     return names + " in " + table["within"].astype(str) if "within" in table else names
 
 
-def _block_of(mdata: MuData, name: str, key: str) -> IntArray:
+def blocks_of(mdata: MuData, name: str, key: str) -> IntArray:
     """Row of each cell's block in the match's table; −1 for cells that were not matched."""
     column = _keys.MatchKeys(key).block
     obs = _access.modality(mdata, name).obs
@@ -92,7 +92,7 @@ def _same_treatments(mdata: MuData, key: str, mass: sparse.csr_matrix) -> None:
     treatments = pd.Index(pd.unique(of_block))
     blocks, changed = {}, False
     for side in ("source", "target"):
-        blocks[side] = _block_of(mdata, params[side], key)
+        blocks[side] = blocks_of(mdata, params[side], key)
         now, _ = _access.treatment_codes(mdata, params[side], params["treatment"], treatments)
         matched = blocks[side] >= 0
         changed |= bool((now[matched] != treatments.get_indexer(of_block)[blocks[side][matched]]).any())
@@ -137,19 +137,22 @@ def _potential_plans(mdata: MuData, stored: dict[str, Any], key: str) -> Any:
 def posterior(mdata: MuData, names: tuple[str, str], propensity_key: str) -> list[FloatArray]:
     """Coordinates of the "posterior" cost, of source and target (n_cells, n_treatments)."""
     stored = _scores.run(mdata, propensity_key)
+    return [posterior_of(stored, _scores.scores(mdata, name, propensity_key)) for name in names]
+
+
+def posterior_of(stored: Mapping[str, Any], scores: FloatArray) -> FloatArray:
+    """The same of some cells, by what was stored with their scores."""
     kept = _scores.kept(stored)
     if "shares" not in stored or len(kept.layout.factors) > 1:
         found = "by factors" if len(kept.layout.factors) > 1 else f"with prior {stored['params']['prior']!r}"
         msg = (
             f"The cost 'posterior' needs the probabilities of treatments under one shared prior, but "
-            f'{propensity_key!r} was scored {found}. Run `tl.propensity` with `prior="shared"` and '
+            f'the scores were made {found}. Run `tl.propensity` with `prior="shared"` and '
             '`score_on="treatments"`, or pass `cost="euclidean"`.'
         )
         raise ValueError(msg)
     log_prior = np.log(np.asarray(stored["shares"], dtype=np.float64))
-    return [
-        posterior_coordinates(kept.log_odds(_scores.scores(mdata, name, propensity_key)), log_prior) for name in names
-    ]
+    return posterior_coordinates(kept.log_odds(scores), log_prior)
 
 
 def potentials(coupling: Coupling) -> tuple[FloatArray, FloatArray]:
@@ -201,11 +204,11 @@ def features(
     mdata: MuData, names: tuple[str, str], use_rep: str | Mapping[str, str] | None
 ) -> tuple[FloatArray, FloatArray]:
     """Dense features of source and target, as components where they are many."""
-    first, second = (_narrow(_access.features(mdata, name, use_rep)) for name in names)
+    first, second = (narrowed(_access.features(mdata, name, use_rep)) for name in names)
     return first, second
 
 
-def _narrow(features: _access.Features) -> FloatArray:
+def narrowed(features: _access.Features) -> FloatArray:
     """Dense features, as components where they are many."""
     if features.values.shape[1] <= WIDE:
         return features.dense()

@@ -109,5 +109,8 @@ def write(adata: AnnData, key: str, found: Scores, treatment: pd.Series | None) 
     adata.obs[keys.own] = found.own
     adata.obs[keys.response] = found.response
     adata.obs[keys.noise] = found.noise
+    adata.obsm.pop(keys.error, None)
+    if found.error is not None:
+        adata.obsm[keys.error] = found.error
     if treatment is not None:
         adata.obs[keys.treatment] = treatment

@@ -53,6 +53,7 @@ def require_pairs(partner: IntArray, names: tuple[str, str], truth: str | None) 
     by = "names" if truth is None else f"values of obs[{truth!r}]"
     msg = (
         f"Modalities {names[0]!r} and {names[1]!r} have no {by} in common, so no true pairs are known. Pass `truth=` "
-        "with an obs column that marks the same cell in both, or `latent=` with true latents in obsm (simulations)."
+        "with an obs column that marks the same cell in both, or `latent=` with true latents in obsm (simulations). "
+        "`tl.diagnose` says what can be said without."
     )
     raise ValueError(msg)

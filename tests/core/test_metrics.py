@@ -124,3 +124,36 @@ def test_latent_errors_by_hand():
     matched, uniform = metrics.latent_errors(one_block(np.eye(2)), z, z)
     np.testing.assert_allclose(matched, 0)
     np.testing.assert_allclose(uniform, 2)
+
+
+def recall(mass, k, partner=None):
+    partner = np.arange(len(mass)) if partner is None else np.asarray(partner)
+    found = metrics.pair_ranks(one_block(mass), partner, k)
+    return found.recall, found.recall_chance
+
+
+def test_recall_by_hand():
+    """Row 0: partner second of three; row 1: first; row 2: tied with one other for the places 2 and 3."""
+    mass = [[0.20, 0.30, 0.10], [0.10, 0.25, 0.20], [0.25, 0.05, 0.05]]
+    for k, wanted in ((1, [0, 1, 0]), (2, [1, 1, 0.5]), (3, [1, 1, 1]), (9, [1, 1, 1])):
+        found, chance = recall(mass, k)
+        np.testing.assert_allclose(found, wanted)
+        np.testing.assert_allclose(chance, min(1, k / 3))
+
+
+def test_recall_of_a_uniform_and_of_a_hub_coupling_is_chance():
+    """Uniform: every row is tied. Hub: one cell finds its partner first, the others are tied for the rest."""
+    np.testing.assert_allclose(recall(np.ones((8, 8)), 2)[0], 2 / 8)
+    mass = np.zeros((11, 11))
+    mass[:, 4] = 1
+    assert recall(mass, 3)[0].mean() == pytest.approx(3 / 11)
+
+
+def test_total_errors_by_hand():
+    """Two treatments with y = 0, 2 and 10, 12, matched averages their means: total R² is 1 − 4/104, within 0."""
+    plan = SparsePlan(sparse.csr_matrix(np.ones((2, 2))))
+    blocks = (Block(0, np.array([0, 1]), np.array([0, 1]), plan), Block(1, np.array([2, 3]), np.array([2, 3]), plan))
+    coupling, y = Coupling(4, 4, blocks), np.array([[0.0], [2.0], [10.0], [12.0]])
+    errors = metrics.matched_average_errors(coupling, metrics.pair_ranks(coupling, np.arange(4)), y)
+    assert 1 - errors.matched.sum() / errors.total_mean.sum() == pytest.approx(1 - 4 / 104)
+    assert metrics.r_squared(errors) == pytest.approx(0)

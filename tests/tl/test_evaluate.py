@@ -130,3 +130,60 @@ def test_nothing_left_to_score(matched):
     part = matched[((labels == "t1") & (sides == "a")) | ((labels == "t2") & (sides == "b"))].copy()
     with pytest.raises(ValueError, match="No treatment of the match 'match' has cells on both sides"):
         psalm.tl.evaluate(part, latent="latent")
+
+
+def test_every_metric_has_an_interval_around_it(paired):
+    table = psalm.tl.evaluate(paired)
+    metrics = ["foscttm", "foscttm_source", "foscttm_target", "foscttm_features", "recall", "trace", "lift", "r2"]
+    for name in [*metrics, "r2_total"]:
+        assert (table[f"{name}_lower"] <= table[name]).all(), name
+        assert (table[name] <= table[f"{name}_upper"]).all(), name
+        assert (table[f"{name}_upper"] - table[f"{name}_lower"]).iloc[-1] > 0, name
+    assert (table["foscttm_features"].iloc[-1], table["recall"].iloc[-1]) < (0.5, 1)
+    assert table["r2_total"].iloc[-1] > table["r2"].iloc[-1]
+    assert "foscttm_lower" not in psalm.tl.evaluate(paired, n_bootstrap=0)
+    assert psalm.tl.evaluate(paired).equals(table)  # the seed decides
+
+
+def test_recall_is_that_of_a_loop(paired):
+    """Independent: partners sorted by stored mass, which is without ties here."""
+    mass, labels = psalm.get.coupling(paired).toarray(), paired["a"].obs["treatment"].to_numpy()
+    hits = [mass[i, labels == labels[i]][mass[i, labels == labels[i]] > mass[i, i]].size < 4 for i in range(150)]
+    last = psalm.tl.evaluate(paired, k=4).iloc[-1]
+    assert last["recall"] == pytest.approx(np.mean(hits))
+    sizes = np.array([(labels == label).sum() for label in labels])
+    assert last["recall_chance"] == pytest.approx(np.mean(4 / sizes))
+
+
+def test_a_finer_label_is_transferred_better_than_by_its_frequency(paired):
+    """The label is on which side of its median the first true latent lies; cells of no label take no part."""
+    side = paired["a"].obsm["latent"][:, 0] > np.median(paired["a"].obsm["latent"][:, 0])
+    for name in ("a", "b"):
+        paired[name].obs["side"] = np.where(side, "right", "left").astype(object)
+    paired["a"].obs.loc[paired["a"].obs_names[:7], "side"] = None
+    last = psalm.tl.evaluate(paired, labels="side").iloc[-1]
+    assert last["label_accuracy"] > last["label_chance"] + 0.03
+    mass = psalm.get.coupling(paired).toarray()
+    hits = [(mass[i, side].sum() > mass[i, ~side].sum()) == side[i] for i in range(7, 150)]
+    assert last["label_accuracy"] == pytest.approx(np.mean(hits))
+    with pytest.raises(KeyError, match=r"`labels='x'` is not in `mdata\['a'\].obs`"):
+        psalm.tl.evaluate(paired, labels="x")
+
+
+def test_labels_alone_are_scored_where_no_pair_is_known(matched):
+    for name in ("a", "b"):
+        matched[name].obs["side"] = np.where(matched[name].obsm["latent"][:, 0] > 0, "right", "left")
+    last = psalm.tl.evaluate(matched, labels="side").iloc[-1]
+    assert last["n_pairs"] == 0
+    assert 0 < last["label_chance"] <= 1
+
+
+def test_treatments_of_which_nothing_is_scored_have_a_row(paired):
+    for name in ("a", "b"):
+        paired[name].obs["pair"] = paired[name].obs_names.astype(object)
+    lost = (paired["a"].obs["treatment"] == "t1").to_numpy()
+    paired["a"].obs.loc[lost, "pair"] = None
+    table = psalm.tl.evaluate(paired, truth="pair").set_index("treatment")
+    assert table.loc["t1", "n_pairs"] == 0
+    assert table.loc["t1", ["foscttm", "r2", "lift"]].isna().all()
+    assert table.loc["", "n_treatments"] == 2

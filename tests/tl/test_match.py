@@ -76,7 +76,7 @@ def test_the_posterior_cost_is_read_back(scored):
 def test_the_posterior_cost_needs_a_shared_prior(raw):
     psalm.pp.treatment(raw, "perturbation")
     psalm.tl.propensity(raw, n_repeats=1, prior="own", progress=False)
-    with pytest.raises(ValueError, match="was scored with prior 'own'"):
+    with pytest.raises(ValueError, match="were made with prior 'own'"):
         psalm.tl.match(raw, source="a", target="b", cost="posterior", progress=False)
     with pytest.raises(ValueError, match="`refine` adds coordinates"):
         psalm.tl.match(raw, source="a", target="b", cost="posterior", refine=True, progress=False)

@@ -44,6 +44,10 @@ class Basis:
         """Coordinates (n_cells, n_components)."""
         return np.asarray((log_odds - self.offset) @ self.loadings.T)
 
+    def turn(self, differences: FloatArray) -> FloatArray:
+        """Differences of coordinates (n_cells, n_components), of differences of log-odds."""
+        return np.asarray(differences @ self.loadings.T)
+
     def expand(self, coordinates: FloatArray) -> FloatArray:
         """Log-odds (n_cells, n_columns)."""
         return np.asarray(coordinates @ self.loadings + self.offset)

@@ -37,6 +37,11 @@ class PairRanks:
         Share of the source cell's mass that reaches its partner.
     lift
         Trace times the number of target cells of the block: 1 for a uniform coupling.
+    recall
+        Whether the partner is among the k target cells with most mass from the source cell; where it is tied with
+        others for the last places, the probability that it is.
+    recall_chance
+        ``min(1, k / n)`` for n target cells of the block.
     """
 
     source: IntArray
@@ -46,6 +51,8 @@ class PairRanks:
     foscttm_target: FloatArray
     trace: FloatArray
     lift: FloatArray
+    recall: FloatArray
+    recall_chance: FloatArray
 
     @property
     def foscttm(self) -> FloatArray:
@@ -53,7 +60,7 @@ class PairRanks:
         return (self.foscttm_source + self.foscttm_target) / 2
 
 
-def pair_ranks(coupling: Coupling, partner: IntArray) -> PairRanks:
+def pair_ranks(coupling: Coupling, partner: IntArray, k: int = 10) -> PairRanks:
     """Rank every true pair by its mass among all pairs of the same cell.
 
     Parameters
@@ -62,13 +69,15 @@ def pair_ranks(coupling: Coupling, partner: IntArray) -> PairRanks:
         The match.
     partner
         (n_source,) position of each source cell's true target cell; −1 where it has none.
+    k
+        Of recall.
     """
-    parts = [_rank_block(block, partner, coupling.n_target) for block in coupling.blocks]
+    parts = [_rank_block(block, partner, coupling.n_target, k) for block in coupling.blocks]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     return PairRanks(*columns)
 
 
-def _rank_block(block: Block, partner: IntArray, n_all_target: int) -> tuple[IntArray | FloatArray, ...]:
+def _rank_block(block: Block, partner: IntArray, n_all_target: int, k: int) -> tuple[IntArray | FloatArray, ...]:
     """Fields of :class:`PairRanks` for one block."""
     place = np.full(n_all_target + 1, -1)
     place[block.target] = np.arange(len(block.target))
@@ -76,10 +85,10 @@ def _rank_block(block: Block, partner: IntArray, n_all_target: int) -> tuple[Int
     rows = np.flatnonzero(columns >= 0)
     columns = columns[rows]
     true_mass, row_mass = _masses(block, rows, columns)
-    by_row, by_column = _ranks(block, rows, columns, true_mass)
+    above, tied, by_column = _ranks(block, rows, columns, true_mass)
     with np.errstate(invalid="ignore", divide="ignore"):
         trace = np.where(row_mass > 0, true_mass / row_mass, 0.0)
-        foscttm_source = by_row / (len(block.target) - 1)
+        foscttm_source = (above + (tied - 1) / 2) / (len(block.target) - 1)
         foscttm_target = by_column / (len(block.source) - 1)
     return (
         block.source[rows],
@@ -89,6 +98,8 @@ def _rank_block(block: Block, partner: IntArray, n_all_target: int) -> tuple[Int
         foscttm_target,
         trace,
         trace * len(block.target),
+        np.clip((k - above) / tied, 0, 1),
+        np.full(len(rows), min(1.0, k / len(block.target))),
     )
 
 
@@ -102,15 +113,21 @@ def _masses(block: Block, rows: IntArray, columns: IntArray) -> tuple[FloatArray
     return true_mass, row_mass
 
 
-def _ranks(block: Block, rows: IntArray, columns: IntArray, true_mass: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Number of rivals with more mass than the true pair, plus half of the ties, along rows and down columns."""
-    by_row, by_column = np.empty(len(rows)), np.full(len(rows), -0.5)
+def _ranks(
+    block: Block, rows: IntArray, columns: IntArray, true_mass: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Along rows, target cells with more mass than the true pair and those with as much, itself among them.
+
+    And down columns, rivals with more mass plus half of the ties.
+    """
+    above, tied, by_column = np.empty(len(rows)), np.empty(len(rows)), np.full(len(rows), -0.5)
     for tile, mass in _tiles(block):
         here = np.flatnonzero((rows >= tile.start) & (rows < tile.stop))
         own = mass[rows[here] - tile.start]
-        by_row[here] = _above(own, true_mass[here, None], axis=1) - 0.5
+        above[here] = (own > true_mass[here, None]).sum(axis=1)
+        tied[here] = (own == true_mass[here, None]).sum(axis=1)
         by_column += _above(mass[:, columns], true_mass, axis=0)
-    return by_row, by_column
+    return above, tied, by_column
 
 
 def _above(mass: FloatArray, threshold: FloatArray, axis: int) -> FloatArray:
@@ -132,13 +149,18 @@ class SquaredErrors:
         ``‖y_i − ŷ_i‖²`` with y the true partner's features and ŷ the matched average.
     treatment_mean
         ``‖y_i − ȳ_t(i)‖²`` with ȳ the mean over the true partners of the treatment.
+    total_mean
+        ``‖y_i − ȳ‖²`` with ȳ the mean over all true partners.
     """
 
     matched: FloatArray
     treatment_mean: FloatArray
+    total_mean: FloatArray
 
 
-def matched_average_errors(coupling: Coupling, ranks: PairRanks, features: FloatArray) -> SquaredErrors:
+def matched_average_errors(
+    coupling: Coupling, ranks: PairRanks, features: FloatArray, average: FloatArray | None = None
+) -> SquaredErrors:
     """Errors of predicting each true partner by the matched average.
 
     Parameters
@@ -149,16 +171,20 @@ def matched_average_errors(coupling: Coupling, ranks: PairRanks, features: Float
         The true pairs.
     features
         (n_target, k) features of the target, in a fixed space.
+    average
+        (n_source, k) their matched averages, where they are at hand.
     """
     truth = features[ranks.target]
-    average = coupling.pull(features)[ranks.source]
+    average = (coupling.pull(features) if average is None else average)[ranks.source]
     means = np.empty_like(truth)
     for treatment in np.unique(ranks.treatment):
         cells = ranks.treatment == treatment
         means[cells] = truth[cells].mean(axis=0)
     # a source cell without mass is predicted by its treatment's mean: no match, no information
     average = np.where(np.isnan(average), means, average)
-    return SquaredErrors(((truth - average) ** 2).sum(axis=1), ((truth - means) ** 2).sum(axis=1))
+    every = truth.mean(axis=0) if len(truth) else 0.0
+    errors = (((truth - guess) ** 2).sum(axis=1) for guess in (average, means, every))
+    return SquaredErrors(*errors)
 
 
 def r_squared(errors: SquaredErrors) -> float:

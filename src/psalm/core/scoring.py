@@ -58,11 +58,21 @@ class Scores:
         self.layout, self.basis, self.reference, self.codes = layout, basis, reference, codes
         self.values = np.empty((len(codes), width), dtype=np.float32)
         self.own, self.response, self.noise = np.full((3, len(codes)), np.nan)
+        self.error: FloatArray | None = None
 
-    def fill(self, cells: IntArray, log_odds: FloatArray, noise: FloatArray | None = None) -> None:
-        """Keep log-odds (n_rows, n_columns) of some cells, their own probability, their response and their noise."""
+    def fill(
+        self, cells: IntArray, log_odds: FloatArray, noise: FloatArray | None = None, error: FloatArray | None = None
+    ) -> None:
+        """Keep log-odds (n_rows, n_columns) of some cells, their own probability and response, their noise and error.
+
+        Errors that are nowhere known are not kept.
+        """
         if noise is not None:
             self.noise[cells] = noise
+        if error is not None and not np.isnan(error).all():
+            if self.error is None:
+                self.error = np.full_like(self.values, np.nan)
+            self.error[cells] = error if self.basis is None else self.basis.turn(error)
         self.values[cells] = log_odds if self.basis is None else self.basis.compress(log_odds)
         self.own[cells], self.response[cells] = own_and_response(
             self.layout, log_odds, self.codes[cells], self.reference
@@ -130,8 +140,8 @@ def score_all(
         for part, row, tally in zip(parts, rows, tallies, strict=True):
             tally.after.add(row.log_odds, part.codes[cells])
             tally.before.add(row.uncalibrated, part.codes[cells])
-        noise = np.sum([row.noise for row in rows], axis=0)
-        scores.fill(cells, shifted(scores.layout, [row.log_odds for row in rows], shift), noise)
+        noise, error = np.sum([row.noise for row in rows], axis=0), np.hstack([row.error for row in rows])
+        scores.fill(cells, shifted(scores.layout, [row.log_odds for row in rows], shift), noise, error)
         tick(len(cells))
     return tallies
 

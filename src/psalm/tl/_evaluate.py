@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from psalm import _access, _checks, _keys, _matches, _truth
-from psalm.core import metrics
+from psalm._truth_scores import Truth, scored
 
 if TYPE_CHECKING:
     from mudata import MuData
 
+    from psalm._truth_scores import Scored
     from psalm.core._types import FloatArray, IntArray
-    from psalm.core.coupling import Block, Coupling
+    from psalm.core.bootstrap import Estimate
+    from psalm.core.coupling import Coupling
 
 ALL = "all"
-RANKS = ("foscttm", "foscttm_source", "foscttm_target", "trace", "lift")
+FIRST = ("foscttm", "foscttm_source", "foscttm_target", "foscttm_features", "recall", "recall_chance", "trace", "lift")
+"""Columns in this order; the others follow."""
 
 
 def evaluate(
@@ -27,9 +29,15 @@ def evaluate(
     match_key: str = _keys.MATCH,
     truth: str | None = None,
     latent: str | None = None,
+    labels: str | None = None,
     use_rep: str | None = None,
+    k: int = 10,
+    n_bootstrap: int = 200,
+    rng: int | np.random.Generator | None = 0,
 ) -> pd.DataFrame:
     """Score a match against known pairs or known latents, on the exact coupling. The truth is used for nothing else.
+
+    Where neither is known, :func:`psalm.tl.diagnose` says what can be said.
 
     Parameters
     ----------
@@ -42,23 +50,38 @@ def evaluate(
         By default cells with the same name are the same.
     latent
         Key in ``obsm`` of source and target with true latents, for simulations with disjoint cells.
-        Without ``truth`` and without common names it is all that is scored.
+        Without ``truth`` and without common names, latents and labels are all that is scored.
+    labels
+        Column in ``obs`` of source and target, finer than the treatment, that the match shall transfer.
     use_rep
         Features of the target in which the matched average is compared with the true partner: "X" or a layer, which are
         z-scored, or a key of ``obsm``, taken as it is.
         By default ``obsm["X_psalm"]`` where it exists, else ``X``.
+    k
+        Of ``recall``.
+    n_bootstrap
+        Samples of cells, drawn with replacement within each treatment, that intervals are taken from; 0 for none.
+    rng
+        Seed or generator of these.
 
     Returns
     -------
-    A DataFrame, also written to ``mdata.uns[match_key + "_evaluation"]``: one row per matched treatment
-    (``scope`` "treatment") and one for all (``scope`` "all", cell-weighted means and pooled R²). Columns:
+    A DataFrame, also written to ``mdata.uns[match_key + "_evaluation"]``: one row per treatment of the match
+    (``scope`` "treatment"; NaN where none of its cells is scored) and one for all (``scope`` "all": means over cells,
+    R² with sums pooled). Each metric is followed by ``_lower`` and ``_upper``, its 95 % bootstrap interval over cells;
+    it says how far the metric depends on which cells were measured, the match being given. Columns:
 
-    - ``n_source``, ``n_target``, ``n_pairs``: matched cells and true pairs scored;
+    - ``n_source``, ``n_target``, ``n_pairs``: matched cells and true pairs scored; ``n_treatments`` with such pairs;
     - ``foscttm``: fraction of the treatment's cells with more mass than the true partner, ties one half, mean of the
       directions ``foscttm_source`` and ``foscttm_target``; 0.5 is chance, 0 perfect, NaN where there is no rival;
+    - ``foscttm_features``: the same by distance between matched average and features, in one space for all methods;
+    - ``recall``: share of true partners among the k target cells with most mass; ``recall_chance``: by chance;
     - ``trace``: share of a source cell's mass on its partner; ``lift``: trace × n_target, 1 for a uniform coupling;
-    - ``r2``: within-treatment R² of the matched average; 0 is as good as the treatment's mean;
-    - ``latent_error``: mean squared latent distance of matched cells ÷ that of a uniform coupling, where ``latent``.
+    - ``r2``: within-treatment R² of the matched average; 0 is as good as the treatment's mean; ``r2_total``: against
+      the mean over all treatments, which the treatments alone may explain;
+    - ``latent_error``: mean squared latent distance of matched cells ÷ that of a uniform coupling, where ``latent``;
+    - ``label_accuracy``: source cells whose label has most mass among their matches; ``label_chance``: whose label is
+      the most frequent one in the treatment, where ``labels``.
 
     Raises
     ------
@@ -86,17 +109,23 @@ def evaluate(
     params = _access.run(mdata, match_key, "tl.match", "match_key")["params"]
     names = params["source"], params["target"]
     partner = _truth.partners(mdata, *names, truth)
-    if latent is None or truth is not None:
+    if (latent is None and labels is None) or truth is not None:
         _truth.require_pairs(partner, names, truth)
-    latents = None if latent is None else _latents(mdata, names, latent)
-    features = _target_features(mdata, names[1], use_rep) if (partner >= 0).any() else None
-
+    _checks.whole_number("k", k, least=1)
+    _checks.whole_number("n_bootstrap", n_bootstrap, least=0)
+    known = Truth(
+        partner,
+        _target_features(mdata, names[1], use_rep) if (partner >= 0).any() else None,
+        None if latent is None else _latents(mdata, names, latent),
+        None if labels is None else _labels(mdata, names, labels),
+        k,
+    )
     coupling = _matches.coupling(mdata, match_key)
     if not coupling.blocks:
         msg = f"No treatment of the match {match_key!r} has cells on both sides here, so there is nothing to score."
         raise ValueError(msg)
-    treatments = _access.run(mdata, match_key, "tl.match", "match_key")["table"]["treatment"].to_numpy()
-    table = _table(coupling, partner, features, latents, treatments)
+    stored = _access.run(mdata, match_key, "tl.match", "match_key")["table"]["treatment"].astype(str)
+    table = _table(coupling, scored(coupling, known), stored.to_list(), np.random.default_rng(rng), n_bootstrap)
     mdata.uns[_keys.MatchKeys(match_key).evaluation] = table
     return table.copy()
 
@@ -128,41 +157,33 @@ def _target_features(mdata: MuData, target: str, use_rep: str | None) -> FloatAr
     return np.asarray((values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0))
 
 
+def _labels(mdata: MuData, names: tuple[str, str], column: str) -> tuple[IntArray, IntArray, int]:
+    tables = [_access.modality(mdata, name).obs for name in names]
+    (source, target), values = _access.shared_labels(tables, names, column, "labels")
+    return source, target, len(values)
+
+
 def _table(
-    coupling: Coupling,
-    partner: IntArray,
-    features: FloatArray | None,
-    latents: tuple[FloatArray, ...] | None,
-    treatments: Any,
+    coupling: Coupling, found: list[Scored], names: list[str], rng: np.random.Generator, n_bootstrap: int
 ) -> pd.DataFrame:
-    ranks = metrics.pair_ranks(coupling, partner)
-    errors = None if features is None else metrics.matched_average_errors(coupling, ranks, features)
-    latent = None if latents is None else metrics.latent_errors(coupling, *latents)
-    rows = []
-    of_treatment: dict[str, list[Block]] = {}
+    """A row per treatment of the match, and one for all."""
+    treatments = list(dict.fromkeys(names))
+    groups = {block.treatment: treatments.index(names[block.treatment]) for block in coupling.blocks}
+    sizes = np.zeros((2, len(treatments)), dtype=int)
     for block in coupling.blocks:
-        of_treatment.setdefault(str(treatments[block.treatment]), []).append(block)
-    for name, blocks in (*of_treatment.items(), (None, list(coupling.blocks))):
-        pairs = np.isin(ranks.treatment, [b.treatment for b in blocks])
-        row: dict[str, Any] = {
-            "scope": ALL if name is None else "treatment",
-            "treatment": name or "",
-            "n_source": sum(len(b.source) for b in blocks),
-            "n_target": sum(len(b.target) for b in blocks),
-            "n_pairs": int(pairs.sum()),
-        }
-        row |= {column: _mean(getattr(ranks, column)[pairs]) for column in RANKS}
-        if errors is not None:
-            row["r2"] = metrics.r_squared(
-                replace(errors, matched=errors.matched[pairs], treatment_mean=errors.treatment_mean[pairs])
-            )
-        if latent is not None:
-            cells = np.concatenate([b.source for b in blocks])
-            row["latent_error"] = float(np.nansum(latent[0][cells]) / np.nansum(latent[1][cells]))
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _mean(values: FloatArray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+        sizes[:, groups[block.treatment]] += len(block.source), len(block.target)
+    n_pairs = np.bincount([groups[code] for code in found[0].block.tolist()], minlength=len(treatments)).astype(int)
+    table = pd.DataFrame({"scope": "treatment", "treatment": treatments})
+    table.loc[len(table)] = [ALL, ""]
+    for name, counts in (("n_source", sizes[0]), ("n_target", sizes[1]), ("n_pairs", n_pairs)):
+        table[name] = np.append(counts, counts.sum())
+    table["n_treatments"] = np.append((n_pairs > 0).astype(int), (n_pairs > 0).sum())
+    estimates: dict[str, list[Estimate]] = {}
+    for part in found:
+        estimates |= part.estimates(groups, len(treatments), rng, n_bootstrap)
+    for name in [*(n for n in FIRST if n in estimates), *(n for n in estimates if n not in FIRST)]:
+        ends = ("value", "lower", "upper") if n_bootstrap and not name.endswith("_chance") else ("value",)
+        for end in ends:
+            column = name if end == "value" else f"{name}_{end}"
+            table[column] = [getattr(estimate, end) for estimate in estimates[name]]
+    return table

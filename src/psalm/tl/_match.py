@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psalm import _access, _checks, _keys, _matched, _matches, _scores
+from psalm import _access, _cells, _checks, _keys, _matched, _matches, _scores
 from psalm._blocks import find_blocks
 from psalm._progress import bar
 from psalm.core.cost import POSTERIOR
@@ -18,11 +17,13 @@ from psalm.core.matching import Cells, match_within
 from psalm.core.methods import as_matcher
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
     from mudata import MuData
 
     from psalm._blocks import Blocks
-    from psalm.core._types import FloatArray, IntArray
+    from psalm.core._types import FloatArray
     from psalm.core.coupling import Coupling
     from psalm.core.matcher import Matcher
     from psalm.core.matching import TreatmentMatch
@@ -189,10 +190,10 @@ def match(
         scores = _matches.posterior(mdata, names, propensity_key)
     else:
         scores = [_scores.scores(mdata, name, propensity_key) for name in names]
-    masses = [_masses(mdata, name, mass, codes) for name, codes in zip(names, blocks.codes, strict=True)]
+    masses = [_cells.masses(mdata, name, mass, codes) for name, codes in zip(names, blocks.codes, strict=True)]
     features = _matches.features(mdata, names, use_rep) if getattr(matcher, "needs_features", False) else (None, None)
 
-    noise = [_noise(mdata, name, propensity_key) for name in names]
+    noise = [_cells.noise(mdata, name, propensity_key) for name in names]
 
     with bar(blocks.n_pairs * (1 + refine), "match", unit="pair", show=progress) as progress_bar:
 
@@ -218,6 +219,7 @@ def match(
         "propensity_fingerprint": scored["fingerprint"],
         "from_potentials": _matches.has_potentials(coupling, scores),
         "refined": int(refine),
+        "use_rep": "" if use_rep is None else use_rep if isinstance(use_rep, str) else dict(use_rep),
         "settings": _settings(matcher),
     }
     keys, spread = _keys.MatchKeys(key_added), coupling.spread()
@@ -265,39 +267,6 @@ def _on_device(matcher: Matcher, device: str, n_pairs: int) -> Matcher:
     chosen: Any = matcher
     found: Matcher = replace(chosen, device=choose(device if device != "auto" else named, n_pairs))
     return found
-
-
-def _masses(mdata: MuData, name: str, mass: Any, codes: IntArray) -> FloatArray | None:
-    """Weight of each cell, positive where it takes part; None where all weigh the same."""
-    if isinstance(mass, Mapping):
-        _access.by_modality(mdata, mass, "mass")
-    column = mass.get(name) if isinstance(mass, Mapping) else mass
-    if column is None:
-        return None
-    obs = mdata.mod[name].obs
-    if column not in obs:
-        msg = f"`mass={column!r}` is not in `mdata[{name!r}].obs`. Found: {_checks.listed(obs)}. Pass one of these."
-        raise KeyError(msg)
-    try:
-        values = obs[column].to_numpy(dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        msg = f"`mdata[{name!r}].obs[{column!r}]` is {obs[column].dtype}, but masses must be positive numbers."
-        raise ValueError(msg) from error
-    bad = int((~(np.isfinite(values) & (values > 0)) & (codes >= 0)).sum())
-    if bad:
-        msg = (
-            f"`mdata[{name!r}].obs[{column!r}]` is not a positive finite number for {bad} cells to be matched. "
-            "Give each a mass, or take its treatment label away to leave it out."
-        )
-        raise ValueError(msg)
-    return np.asarray(np.where(codes >= 0, values, 0.0))
-
-
-def _noise(mdata: MuData, name: str, propensity_key: str) -> FloatArray | None:
-    """Error variance of each cell's scores, where it is known."""
-    column = _keys.PropensityKeys(propensity_key).noise
-    obs = mdata.mod[name].obs
-    return obs[column].to_numpy(dtype=np.float64) if column in obs else None
 
 
 def _settings(matcher: Any) -> dict[str, Any]:

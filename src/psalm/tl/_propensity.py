@@ -124,6 +124,8 @@ def propensity(
     that the cell has its treatment rather than the control (where :func:`psalm.pp.treatment` was not told a control:
     rather than another treatment), so that perturbed cells below 0.5 look as if they had not responded; and
     ``obs[key_added + "_treatment"]``, the treatment it was scored with.
+    With two repeats or more also ``obsm[key_added + "_error"]``, one draw of the error of the scores: scores plus and
+    minus it are as noisy as two independent estimates, which :func:`psalm.tl.diagnose` matches twice.
     Writes ``mdata.uns[key_added]`` with ``treatments`` (column order), ``params``, ``table``, ``calibration``,
     ``reliability``, ``dimensions``, ``agreement``, ``confusion`` and ``findings``, which
     :func:`psalm.get.propensity_report` describes, and where scores are compressed ``basis`` with the measured errors of

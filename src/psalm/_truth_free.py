@@ -1,0 +1,215 @@
+"""The checks of a match that need no truth, on what the container holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from psalm import _access, _checks, _keys, _matches, _scores
+from psalm._rematch import Rematch
+from psalm.core import verdicts
+from psalm.core.permutation import Statistic, relate
+from psalm.core.truth_free import Expectation, Spreading, averages_over, block_means, halves, label_shares, one_hot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from mudata import MuData
+
+    from psalm.core._types import FloatArray, IntArray
+    from psalm.core.coupling import Coupling
+    from psalm.core.permutation import Relation
+
+SCORES, STABILITY, R2, HUBNESS, LABELS, LINKS = (
+    "score agreement",
+    "stability",
+    "expected R²",
+    "hubness",
+    "labels",
+    "links",
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A statistic of any blocks, and the sentence that explains it.
+
+    Parameters
+    ----------
+    name
+        Of the check.
+    of
+        From positions of blocks to the tested statistic.
+    say
+        From its outcome to a sentence.
+    alone
+        Not by treatment, only over all.
+    """
+
+    name: str
+    of: Callable[[IntArray], Statistic]
+    say: Callable[[verdicts.Outcome], str]
+    alone: bool = False
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A check that cannot be made, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A match and what it is checked with.
+
+    Parameters
+    ----------
+    mdata, key
+        Container, and name of the match.
+    coupling
+        The exact coupling.
+    features
+        (n_target, k) of the target.
+    rng, n_permutations
+        Of the null distributions.
+    """
+
+    mdata: MuData
+    key: str
+    coupling: Coupling
+    features: FloatArray
+    rng: np.random.Generator
+    n_permutations: int
+    _cache: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Source and target."""
+        params = _access.run(self.mdata, self.key, "tl.match", "match_key")["params"]
+        return str(params["source"]), str(params["target"])
+
+    @property
+    def blocks(self) -> list[IntArray]:
+        """Source cells of each block."""
+        return [block.source for block in self.coupling.blocks]
+
+    def relate(self, u: FloatArray, v: FloatArray) -> Relation:
+        """Covariance within blocks, and under permutation."""
+        return relate(u, v, self.blocks, self.rng, self.n_permutations)
+
+    @cached_property
+    def average(self) -> FloatArray:
+        """Matched averages of the features."""
+        return self.coupling.pull(self.features)
+
+    def twice(self) -> tuple[list[list[FloatArray]], list[Coupling]] | str:
+        """Two estimates of the scores with independent errors and the match by each; or why there are none."""
+        params = _access.run(self.mdata, self.key, "tl.match", "match_key")["params"]
+        error = _keys.PropensityKeys(params["propensity_key"]).error
+        if any(error not in self.mdata.mod[name].obsm for name in self.names):
+            return f"scores have no obsm[{error!r}]. Run `tl.propensity` with `n_repeats=2` or more, and match again."
+        scores = [_scores.scores(self.mdata, name, params["propensity_key"]).astype(float) for name in self.names]
+        errors = [np.nan_to_num(np.asarray(self.mdata.mod[name].obsm[error], dtype=float)) for name in self.names]
+        try:
+            again = Rematch.of(self.mdata, self.key)
+        except ValueError as reason:
+            return str(reason)
+        estimates = [[s + sign * e for s, e in zip(scores, errors, strict=True)] for sign in (1, -1)]
+        return estimates, [again(pair) for pair in estimates]
+
+
+def from_scores(evidence: Evidence) -> Iterator[Check | Missing]:
+    """Checks by two independent estimates of the scores."""
+    found = evidence.twice()
+    if isinstance(found, str):
+        yield from (Missing(name, found) for name in (SCORES, STABILITY, R2))
+        return
+    estimates, couplings = found
+    related = evidence.relate(estimates[1][0], couplings[0].pull(estimates[1][1]))
+    yield Check(SCORES, related.correlation, verdicts.score_agreement)
+    y = evidence.features
+    same = evidence.relate(*(coupling.pull(y) for coupling in couplings))
+    yield Check(STABILITY, same.correlation, verdicts.stability)
+    half = halves(evidence.coupling, evidence.rng)
+    apart = [
+        evidence.relate(*(averages_over(*parts) for parts in ((couplings[0], y, side), (couplings[1], y, ~side))))
+        for side in (half, ~half)
+    ]
+    expectation = Expectation.of(evidence.coupling, y, evidence.average, apart)
+    yield Check(R2, expectation.r2, verdicts.expected_r2)
+
+
+def of_hubs(evidence: Evidence) -> Iterator[Check | Missing]:
+    """Whether partners are spread."""
+    spreading = Spreading.of(evidence.coupling, evidence.rng, evidence.n_permutations)
+    yield Check(HUBNESS, spreading.share, verdicts.hubness)
+
+
+def of_labels(evidence: Evidence, column: str) -> Iterator[Check | Missing]:
+    """Whether the match finds a label that both modalities know and it was not told."""
+    found = [_access.modality(evidence.mdata, name).obs for name in evidence.names]
+    codes, values = _access.shared_labels(found, evidence.names, column, "labels")
+    u = one_hot(codes[0], len(values))
+    v = label_shares(evidence.coupling, codes[1], len(values))
+    related, base = evidence.relate(u, v), block_means(u, v, evidence.blocks)
+
+    def accuracy(blocks: IntArray) -> Statistic:
+        mean = related.mean(blocks)
+        shift = base[blocks].sum() / mean.n_cells if mean.n_cells else np.nan
+        return Statistic(mean.n_cells, mean.value + shift, mean.null + shift)
+
+    if not related.u_squares.any():
+        yield Missing(LABELS, f"{column!r} does not vary within any treatment. Pass a finer label than the treatment.")
+    else:
+        yield Check(LABELS, accuracy, partial(verdicts.labels, column=column))
+
+
+def of_links(evidence: Evidence, links: Mapping[str, str], reps: tuple[str | None, str | None]) -> Iterator[Check]:
+    """Whether linked features agree: all, every feature in units of its spread within treatments, and each alone."""
+    sides = []
+    for name, key, wanted in zip(evidence.names, reps, (list(links), list(links.values())), strict=True):
+        found = _access.features(evidence.mdata, name, key)
+        place = found.names.get_indexer(pd.Index(wanted))
+        if (place < 0).any():
+            missing = [feature for feature, at in zip(wanted, place, strict=True) if at < 0]
+            msg = (
+                f"`links` names {_checks.listed(missing)}, which are not features of {name!r} in {found.said}. "
+                f"Found: {_checks.listed(found.names, 5)}. Correct the names, or pass `link_rep=`."
+            )
+            raise KeyError(msg)
+        values = found.values[:, place]
+        sides.append(np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=np.float64))
+    averages = evidence.coupling.pull(sides[1])
+    u, v = (values / _spread(values, evidence.blocks) for values in (sides[0], averages))
+    yield Check(LINKS, evidence.relate(u, v).correlation, partial(verdicts.links, what="Linked features"))
+    for position, (first, second) in enumerate(links.items()):
+        one = evidence.relate(u[:, [position]], v[:, [position]])
+        name = f"{first} ~ {second}"
+        yield Check(name, one.correlation, partial(verdicts.links, what=name), alone=True)
+
+
+def _spread(values: FloatArray, blocks: Sequence[IntArray]) -> FloatArray:
+    """Standard deviation of each column within blocks; 1 where it does not vary."""
+    squares, count = np.zeros(values.shape[1]), 0
+    for block in blocks:
+        known = values[block][~np.isnan(values[block]).any(axis=1)]
+        if len(known):
+            squares, count = squares + ((known - known.mean(axis=0)) ** 2).sum(axis=0), count + len(known)
+    spread = np.sqrt(squares / max(count, 1))
+    return np.asarray(np.where(spread > 0, spread, 1.0))
+
+
+def features(mdata: MuData, target: str, use_rep: str | None) -> FloatArray:
+    """Features of the target that averages are compared in; z-scored unless they are a representation."""
+    found = _access.features(mdata, target, use_rep)
+    values = _matches.narrowed(found)
+    if found.said.startswith("obsm"):
+        return values
+    spread = values.std(axis=0)
+    return np.asarray((values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0))
