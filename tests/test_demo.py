@@ -5,7 +5,7 @@ import psalm
 from psalm.__main__ import main
 from psalm._containers import no_pull, stack
 
-WRITTEN = {"aligned.h5mu", "embedding.png", "match.png", "propensity.png"}
+WRITTEN = {"aligned.h5mu", "embedding.png", "evaluation.png", "match.png", "propensity.png"}
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +21,7 @@ def test_default_aligns_real_cells(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert all(name in printed for name in WRITTEN)
     assert "Dendritic" in printed
+    assert "expected R²: Matched averages" in printed
     aligned = mudata.read_h5mu(tmp_path / "demo" / "aligned.h5mu")
     last = aligned.uns["match_evaluation"].iloc[-1]
     assert last["foscttm"] < 0.4

@@ -21,6 +21,7 @@ ALLOWED = {  # room: rooms it may import; private modules of the package itself 
         *(
             "_access",
             "_blocks",
+            "_carried",
             "_checks",
             "_design",
             "_ensembles",

@@ -65,6 +65,7 @@ DATASETS: dict[str, Callable[[], Task]] = {
 
 
 KINDS = ("rna", "protein", "atac", "features")
+INTERVAL = ("_lower", "_upper")
 MANY_FEATURES = 200
 """Counts of more features than this are taken for genes, of fewer for proteins."""
 
@@ -147,6 +148,7 @@ def _align(task: Task, column: str) -> None:
 
     psalm.tl.propensity(task.mdata, treatment=column)
     psalm.tl.match(task.mdata, source=task.source, target=task.target)
+    psalm.tl.diagnose(task.mdata)
     psalm.tl.embed(task.mdata)
     psalm.tl.predict(task.mdata, source=task.source, target=task.target)
 
@@ -178,7 +180,7 @@ def _write(task: Task, folder: Path) -> list[Path]:
     written = [folder / "aligned.h5mu"]
     with no_pull():  # writing must not repeat the columns of the modalities
         task.mdata.write_h5mu(written[0])
-    for name in ("propensity", "match", "embedding"):
+    for name in ("propensity", "match", "embedding", "evaluation"):
         figure = getattr(psalm.pl, name)(task.mdata, return_fig=True)
         written.append(folder / f"{name}.png")
         figure.savefig(written[-1], dpi=150)
@@ -222,6 +224,7 @@ def _main(argv: Sequence[str] | None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     import psalm
+    from psalm import _keys
 
     try:
         task = _task(arguments, parser)
@@ -236,11 +239,15 @@ def _main(argv: Sequence[str] | None) -> int:
         print(f"  {modality}: represented as {kind!r}")
     _align(task, column)
     _print("Match, one row per treatment", psalm.get.report(task.mdata).reset_index())
+    print("\nWhat it says of itself")
+    for _, row in task.mdata.uns[_keys.MatchKeys(_keys.MATCH).diagnosis]["verdicts"].iterrows():
+        print(f"  {row['check']}: {row['verdict']}")
     evaluation = _evaluate(task)
     if evaluation is None:
         print("\nNo cell is known in both modalities, so the match cannot be scored against a truth.")
     else:
-        _print(f"Against the known truth ({'; '.join(_explain(evaluation))})", evaluation.dropna(axis=1, how="all"))
+        shown = [name for name in evaluation if not name.endswith(INTERVAL) and evaluation[name].notna().any()]
+        _print(f"Against the known truth ({'; '.join(_explain(evaluation))})", evaluation[shown])
     print(f"\nPredicted: {task.target} of every {task.source} cell, in obsm['{task.target}_predicted'].")
     print("\nWritten:")
     for path in _write(task, arguments.out):

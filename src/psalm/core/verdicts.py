@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 SIGNIFICANT = 0.05
 """p-value, and share of treatments that is expected below it by chance."""
-SOME, MUCH = 0.02, 0.1
-"""Expected R² from which a match says something, and much, beyond treatment means."""
+WORSE, SOME, MUCH = -0.1, 0.02, 0.1
+"""Expected R² below which treatment means are better, and from which a match says something, and much, beyond them.
+
+The expectation is a cautious one: on data with known pairs and soft matches it was up to .1 too low.
+"""
 CROWDED = 0.8
 """Different partners over those expected by chance, below which some target cells are hubs."""
 
@@ -62,13 +65,16 @@ def stability(found: Outcome) -> str:
 def expected_r2(found: Outcome) -> str:
     """How much matched averages explain within treatments, if scores can be believed."""
     said = f"expected R² within treatments {found.value:+.3f}"
-    if found.value < 0:
+    if found.value < WORSE:
         return (
-            f"Matched averages are further from the truth than treatment means ({said}): use those, or match more "
-            'softly (`method="ot"`, `epsilon="auto"`).'
+            f"Matched averages are likely further from the truth than treatment means ({said}): use those, or match "
+            'more softly (`method="ot"`, `epsilon="auto"`).'
         )
     if found.value < SOME or not found.clear:
-        return f"Matched averages say little more than treatment means ({said}): do not read single cells."
+        return (
+            f"Matched averages cannot be counted on to say more than treatment means ({said}, a cautious estimate): "
+            "do not read single cells."
+        )
     if found.value < MUCH:
         return f"Matched averages say something beyond treatment means ({said}): read groups of cells, not pairs."
     return f"Matched averages say much beyond treatment means ({said}), if scores mean the same in both modalities."

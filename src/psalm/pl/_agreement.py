@@ -7,18 +7,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from psalm import _access, _keys
-from psalm.pl._axes import MANY_TREATMENTS, finish, height_for, legend_above, new_axes
+from psalm.pl._axes import finish, height_for, legend_above, on_axes
+from psalm.pl._rows import point_size, row_axis
 
 if TYPE_CHECKING:
     from mudata import MuData
 
+    from psalm.pl._axes import OnAxes
+
 SIGNIFICANT = 0.01
+FIRST_COLOUR = 4
+"""Pairs are not coloured as modalities are."""
 
 
 def agreement(
     mdata: MuData,
     *,
     propensity_key: str = _keys.PROPENSITY,
+    ax: OnAxes = None,
     show: bool | None = None,
     return_fig: bool = False,
 ) -> object:
@@ -33,8 +39,10 @@ def agreement(
         One AnnData per modality, after :func:`psalm.tl.propensity`.
     propensity_key
         ``key_added`` of :func:`psalm.tl.propensity`.
+    ax
+        Axes to draw on.
     show
-        Show the figure and return nothing; by default yes, unless ``return_fig``.
+        Show the figure and return nothing; by default yes, unless ``ax`` or ``return_fig`` is given.
     return_fig
         Return the figure.
 
@@ -60,19 +68,20 @@ def agreement(
         msg = f"The scores {propensity_key!r} come from `tl.score`, which has no report. Plot those of `tl.propensity`."
         raise ValueError(msg)
     names = [str(name) for name in stored["treatments"]]
-    figure, (ax,) = new_axes(1, 6.0, height_for(len(names), least=3.0))
+    figure, (axis,) = on_axes(ax, 1, 6.0, height_for(len(names), least=3.0))
     pairs = stored["agreement"].groupby(["modality_1", "modality_2"], sort=False, observed=True)
+    size, clear_anywhere = point_size(len(names)), bool((stored["agreement"]["p_value"] <= SIGNIFICANT).any())
     for position, ((first, second), rows) in enumerate(pairs):
-        colour, places = f"C{position}", np.arange(len(rows))
+        colour, places = f"C{FIRST_COLOUR + position}", np.arange(len(rows))
         clear = (rows["p_value"] <= SIGNIFICANT).to_numpy()
-        ax.scatter(rows["energy_share"], places, edgecolors=colour, facecolors="none", s=26, label=f"{first}, {second}")
-        ax.scatter(rows["energy_share"][clear], places[clear], color=colour, s=26, label="p ≤ 0.01")
-    ax.axvline(0, color="0.6", linewidth=0.8, zorder=0)
-    ax.set(xlabel="energy distance of scores\n(0: same distribution, 1: two points)", ylim=(len(names) - 0.5, -0.5))
-    if len(names) <= MANY_TREATMENTS:
-        ax.set_yticks(range(len(names)), names, fontsize="small")
-    else:
-        ax.set_yticks([])
-        ax.set_ylabel(f"{len(names)} treatments")
-    legend_above(ax)
-    return finish(figure, ax, show=show, own=True, return_fig=return_fig)
+        axis.scatter(
+            rows["energy_share"], places, edgecolors=colour, facecolors="none", s=size, label=f"{first}, {second}"
+        )
+        axis.scatter(rows["energy_share"][clear], places[clear], color=colour, s=size)
+    if clear_anywhere:
+        axis.scatter([], [], color="0.3", s=size, label=f"filled: p ≤ {SIGNIFICANT}")
+    axis.axvline(0, color="0.6", linewidth=0.8, zorder=0)
+    axis.set(xlabel="energy distance of scores\n(0: same distribution, 1: two points)")
+    row_axis(axis, names)
+    legend_above(axis)
+    return finish(figure, axis, show=show, own=ax is None, return_fig=return_fig)

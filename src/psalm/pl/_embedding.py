@@ -6,19 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from psalm import _access, _checks, _keys, _matches
-from psalm.pl._axes import MANY_TREATMENTS, colours, finish, new_axes
+from psalm import _access, _checks, _keys
+from psalm.pl._axes import finish, on_axes
+from psalm.pl._clouds import draw_cloud, label_colours, legend_beside, palette, partners, points
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from mudata import MuData
 
-    from psalm.core._types import FloatArray, IntArray
-
-LEGEND_ROWS = 20
-NO_TREATMENT = "0.85"
-GOLDEN_RATIO = (5**0.5 - 1) / 2
+    from psalm.core._types import FloatArray
+    from psalm.pl._axes import OnAxes
+    from psalm.pl._clouds import Partners
 
 
 def embedding(
@@ -27,7 +25,7 @@ def embedding(
     match_key: str = _keys.MATCH,
     basis: str = _keys.EMBEDDING,
     n_links: int = 200,
-    ax: Axes | None = None,
+    ax: OnAxes = None,
     show: bool | None = None,
     return_fig: bool = False,
 ) -> object:
@@ -71,38 +69,17 @@ def embedding(
     params = _access.run(_access.container(mdata), match_key, "tl.match", "match_key")["params"]
     _checks.whole_number("n_links", n_links, least=0)
     names = str(params["source"]), str(params["target"])
-    points = [_points(mdata, name, basis) for name in names]
+    places = [points(mdata, name, basis) for name in names]
+    places[1] = places[1] + [_gap(*places), 0.0]
+    figure, (axis,) = on_axes(ax, 1, 9.0, 5.0)
+    _draw_links(axis, partners(mdata, match_key), n_links, *places)
+    of_treatment = palette(mdata, match_key)
     labels = [mdata.mod[name].obs[str(params["treatment"])] for name in names]
-    points[1] = points[1] + [_gap(*points), 0.0]
-    own = ax is None
-    if ax is None:
-        _, (ax,) = new_axes(1, 9.0, 5.0)
-    _draw_links(ax, _links(mdata, match_key, n_links), *points)
-    scored = _access.run(mdata, str(params["propensity_key"]), "tl.propensity", "propensity_key")
-    treatments = [str(name) for name in scored["treatments"]]
-    palette = colours(mdata, str(params["treatment"]), treatments)
-    present = set(labels[0].dropna()) | set(labels[1].dropna())
-    for cloud, label in zip(points, labels, strict=True):
-        _draw_cloud(ax, cloud, label.astype(object), palette)
-    _annotate(ax, names, points, two=mdata.mod[names[0]].obsm[basis].shape[1] > 1)
-    shown = {name: colour for name, colour in palette.items() if name in present}
-    unmatched = any(label.isna().any() for label in labels)
-    _legend(ax, shown | ({"no treatment": NO_TREATMENT} if unmatched else {}))
-    return finish(ax.figure, ax, show=show, own=own, return_fig=return_fig)
-
-
-def _points(mdata: MuData, name: str, basis: str) -> FloatArray:
-    adata = mdata.mod[name]
-    if basis not in adata.obsm:
-        msg = (
-            f"`basis={basis!r}` is not in `mdata[{name!r}].obsm`. Found: {_checks.listed(adata.obsm)}. Run `tl.embed`."
-        )
-        raise KeyError(msg)
-    values = np.asarray(adata.obsm[basis], dtype=float)
-    if values.shape[1] > 1:
-        return values[:, :2]
-    # one component, as with two treatments: it runs upwards, and cells are spread sideways, which means nothing
-    return np.column_stack([np.arange(len(values)) * GOLDEN_RATIO % 1, values])
+    for cloud, column in zip(places, labels, strict=True):
+        draw_cloud(axis, cloud, label_colours(column, of_treatment))
+    _annotate(axis, names, places, two=mdata.mod[names[0]].obsm[basis].shape[1] > 1)
+    legend_beside(axis, labels, of_treatment, "no treatment")
+    return finish(figure, axis, show=show, own=ax is None, return_fig=return_fig)
 
 
 def _gap(source: FloatArray, target: FloatArray) -> float:
@@ -111,59 +88,22 @@ def _gap(source: FloatArray, target: FloatArray) -> float:
     return float(source[:, 0].max() - target[:, 0].min() + 0.35 * width)
 
 
-def _links(mdata: MuData, match_key: str, n_links: int) -> tuple[IntArray, IntArray, FloatArray]:
-    """Some source cells, the target cell that each sends most mass to, and how decided each match is.
-
-    0: spread evenly over the treatment's target cells; 1: all on one.
-    """
-    mass = _matches.stored_coupling(mdata, match_key)
-    matched = np.flatnonzero(np.diff(mass.indptr))
-    source = matched[np.unique(np.linspace(0, len(matched) - 1, min(n_links, len(matched))).astype(int))]
-    stored = _access.run(mdata, match_key, "tl.match", "match_key")
-    obs = mdata.mod[stored["params"]["source"]].obs.iloc[source]
-    sizes = stored["table"].set_index("treatment")["n_target"]
-    n_target = sizes.loc[obs[stored["params"]["treatment"]].astype(str)].to_numpy()
-    spread = np.exp(obs[_keys.MatchKeys(match_key).entropy].to_numpy()) / np.maximum(n_target, 1)
-    return source, np.asarray(mass[source].argmax(axis=1)).ravel(), np.clip(1 - spread, 0, 1)
-
-
-def _draw_links(ax: Axes, links: tuple[IntArray, IntArray, FloatArray], source: FloatArray, target: FloatArray) -> None:
+def _draw_links(ax: Axes, found: Partners, n_links: int, source: FloatArray, target: FloatArray) -> None:
+    """Lines from some source cells, evenly spread over the matched ones, to their partners."""
     from matplotlib.collections import LineCollection
 
-    ends = np.stack([source[links[0]], target[links[1]]], axis=1)  # (n_links, 2 ends, 2 coordinates)
+    n_matched = len(found.source)
+    some = np.unique(np.linspace(0, n_matched - 1, min(n_links, n_matched)).astype(int))
+    ends = np.stack([source[found.source[some]], target[found.target[some]]], axis=1)  # (n_links, 2 ends, 2)
     lines = LineCollection(list(ends), colors="0.3", linewidths=0.5, zorder=1)
-    lines.set_alpha(links[2].tolist() or None)
+    lines.set_alpha(found.decided[some].tolist() or None)
     ax.add_collection(lines)
 
 
-def _draw_cloud(ax: Axes, points: FloatArray, labels: pd.Series, palette: dict[str, object]) -> None:
-    size = float(np.clip(8000 / len(points), 3, 18))
-    colour = [palette.get(str(label), NO_TREATMENT) for label in labels]
-    ax.scatter(points[:, 0], points[:, 1], s=size, c=colour, linewidths=0, zorder=2)
-
-
-def _annotate(ax: Axes, names: tuple[str, str], points: list[FloatArray], *, two: bool) -> None:
-    top = max(float(cloud[:, 1].max()) for cloud in points)
-    for name, cloud in zip(names, points, strict=True):
+def _annotate(ax: Axes, names: tuple[str, str], places: list[FloatArray], *, two: bool) -> None:
+    top = max(float(cloud[:, 1].max()) for cloud in places)
+    for name, cloud in zip(names, places, strict=True):
         middle = (cloud[:, 0].max() + cloud[:, 0].min()) / 2
         ax.annotate(name, (middle, top), xytext=(0, 10), textcoords="offset points", ha="center", weight="bold")
-    ax.set(xticks=[], yticks=[])
     ax.set_xlabel("score PC 1" if two else "spread")
     ax.set_ylabel("score PC 2" if two else "score PC 1")
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-def _legend(ax: Axes, palette: dict[str, object]) -> None:
-    """Treatments beside the data; above a few dozen a legend says nothing and is left out."""
-    from matplotlib.lines import Line2D
-
-    if len(palette) > MANY_TREATMENTS:
-        return
-    handles = [
-        Line2D([], [], linestyle="", marker="o", markersize=5, color=colour, label=name)
-        for name, colour in palette.items()
-    ]
-    columns = -(-len(handles) // LEGEND_ROWS)
-    ax.legend(
-        handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize="small", ncols=columns
-    )

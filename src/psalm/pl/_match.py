@@ -7,20 +7,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from psalm import _access, _keys, _matches
-from psalm.pl._axes import MANY_TREATMENTS, finish, height_for, legend_above, new_axes
+from psalm.pl._axes import finish, height_for, legend_above, modality_colours, on_axes
+from psalm.pl._rows import count_bars, point_size, row_axis, spread_lines
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from mudata import MuData
 
-FINE, FLAGGED = "C0", "C3"
+    from psalm.pl._axes import OnAxes
+
+FINE, FLAGGED = "0.45", "#c8102e"
 
 
-def match(mdata: MuData, *, match_key: str = _keys.MATCH, show: bool | None = None, return_fig: bool = False) -> object:
-    """Size, effective number of matches and marginal error of every treatment; red where it did not converge.
+def match(
+    mdata: MuData,
+    *,
+    match_key: str = _keys.MATCH,
+    ax: OnAxes = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> object:
+    """Size, effective matches, entropy and marginal error of every treatment; red where it did not converge.
 
     Effective matches close to the number of target cells (a bar at 1) mean that scores say little within the treatment.
+    The entropy is that of each source cell over its largest possible: the median cell, the middle half (thick) and the
+    middle nine tenths (thin). A treatment without cells on one side has no bar.
 
     Parameters
     ----------
@@ -28,14 +40,16 @@ def match(mdata: MuData, *, match_key: str = _keys.MATCH, show: bool | None = No
         One AnnData per modality, after :func:`psalm.tl.match`.
     match_key
         ``key_added`` of :func:`psalm.tl.match`.
+    ax
+        Four axes to draw on.
     show
-        Show the figure and return nothing; by default yes, unless ``return_fig``.
+        Show the figure and return nothing; by default yes, unless ``ax`` or ``return_fig`` is given.
     return_fig
         Return the figure.
 
     Returns
     -------
-    None, the figure, or (``show=False``) a list of three axes.
+    None, the figure, or (``show=False``) a list of four axes.
 
     Examples
     --------
@@ -48,43 +62,56 @@ def match(mdata: MuData, *, match_key: str = _keys.MATCH, show: bool | None = No
     """
     stored = _access.run(_access.container(mdata), match_key, "tl.match", "match_key")
     table, params = stored["table"], stored["params"]
-    figure, axes = new_axes(3, 11.0, height_for(len(table), least=2.8))
-    _cells(axes[0], table, str(params["source"]), str(params["target"]))
+    names = list(_matches.block_names(table))
+    figure, axes = on_axes(ax, 4, 11.5, height_for(len(table), least=2.8))
+    _cells(axes[0], mdata, table, (str(params["source"]), str(params["target"])))
     _bars(axes[1], table, table["effective_matches"] / table["n_target"], "effective matches / target cells")
-    axes[1].axvline(1, color="0.4", linewidth=0.8, linestyle="--", label="uniform: scores decide nothing")
-    _marginal_error(axes[2], table, params["settings"].get("tolerance"))
-    for ax in axes:
-        legend_above(ax)
-    return finish(figure, axes, show=show, own=True, return_fig=return_fig)
+    axes[1].axvline(1, color="0.4", linewidth=0.8, linestyle="--", label="uniform match")
+    _entropy(axes[2], mdata.mod[str(params["source"])].obs, table, match_key)
+    _marginal_error(axes[3], table, params["settings"].get("tolerance"))
+    for position, one in enumerate(axes):
+        row_axis(one, names, named=position == 0)
+        if position != 2:  # noqa: PLR2004, the entropies, coloured as the bars
+            legend_above(one, columns=1)
+    return finish(figure, axes, show=show, own=ax is None, return_fig=return_fig)
 
 
-def _cells(ax: Axes, table: pd.DataFrame, source: str, target: str) -> None:
-    rows = np.arange(len(table))
-    ax.barh(rows - 0.2, table["n_source"], height=0.4, color="0.35", label=source)
-    ax.barh(rows + 0.2, table["n_target"], height=0.4, color="0.7", label=target)
+def _cells(ax: Axes, mdata: MuData, table: pd.DataFrame, sides: tuple[str, str]) -> None:
+    rows, of_modality = np.arange(len(table)), modality_colours(mdata)
+    for position, (name, column) in enumerate(zip(sides, ("n_source", "n_target"), strict=True)):
+        options = {"color": of_modality[name], "label": name}
+        count_bars(ax, table[column].to_numpy(), rows, len(table), lane=(position, 2), **options)
     ax.set_xlabel("cells")
-    if len(table) <= MANY_TREATMENTS:
-        ax.set_yticks(rows, _matches.block_names(table), fontsize="small")
-    else:
-        ax.set_yticks([])
-        ax.set_ylabel(f"{len(table)} treatments")
-    ax.set_ylim(len(table) - 0.5, -0.5)
+    ax.set_xlim(left=0)
+
+
+def _entropy(ax: Axes, obs: pd.DataFrame, table: pd.DataFrame, match_key: str) -> None:
+    """Entropy of each source cell's matches over that of a uniform match; a single target cell leaves no choice."""
+    keys = _keys.MatchKeys(match_key)
+    blocks = obs[keys.block].astype(float).fillna(-1).to_numpy().astype(int)
+    largest = np.log(np.append(table["n_target"].to_numpy(dtype=float), np.nan).clip(min=1))[blocks]
+    entropy = obs[keys.entropy].to_numpy(dtype=float)
+    share = np.divide(entropy, largest, out=np.full(len(obs), np.nan), where=largest > 0)
+    flags = np.append(table["converged"].to_numpy(dtype=bool), True)[blocks]
+    for colour, shown in ((FINE, flags), (FLAGGED, ~flags)):
+        spread_lines(ax, share, np.where(shown, blocks, -1), colour=colour, shift=0.0, label="")
+    ax.axvline(1, color="0.4", linewidth=0.8, linestyle="--")
+    ax.set_xlabel("entropy of a cell / largest")
 
 
 def _bars(ax: Axes, table: pd.DataFrame, lengths: pd.Series, label: str) -> None:
     ax.barh(np.arange(len(table)), lengths.fillna(0), color=_flags(table), height=0.7)
     ax.set_xlabel(label)
-    ax.set_yticks([])
-    ax.set_ylim(len(table) - 0.5, -0.5)
 
 
 def _marginal_error(ax: Axes, table: pd.DataFrame, tolerance: float | None) -> None:
     """Points on a logarithmic scale; an error of zero is drawn at the smallest that float64 tells from it."""
     smallest = float(np.finfo(np.float64).eps)
-    ax.scatter(table["marginal_error"].clip(lower=smallest), np.arange(len(table)), c=_flags(table), s=22, zorder=2)
+    size, errors = point_size(len(table)), table["marginal_error"].clip(lower=smallest)
+    ax.scatter(errors, np.arange(len(table)), c=_flags(table), s=size, zorder=2)
     for colour, label, wanted in ((FINE, "converged", True), (FLAGGED, "not converged", False)):
         if (table["converged"].astype(bool) == wanted).any():
-            ax.scatter([], [], c=colour, s=22, label=label)
+            ax.scatter([], [], c=colour, s=size, label=label)
     ax.set_xscale("log")
     shown = [error for error in (*table["marginal_error"], tolerance) if error is not None and error > 0]
     if shown:  # at least two decades, so that ticks stay apart
@@ -92,8 +119,6 @@ def _marginal_error(ax: Axes, table: pd.DataFrame, tolerance: float | None) -> N
     if tolerance is not None:
         ax.axvline(float(tolerance), color="0.4", linewidth=0.8, linestyle="--", label="tolerance")
     ax.set_xlabel("marginal error (L1)")
-    ax.set_yticks([])
-    ax.set_ylim(len(table) - 0.5, -0.5)
 
 
 def _flags(table: pd.DataFrame) -> list[str]:

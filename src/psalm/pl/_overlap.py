@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from psalm import _access, _keys
-from psalm.pl._axes import MANY_TREATMENTS, finish, new_axes
+from psalm.pl._axes import MANY_TREATMENTS, finish, on_axes, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from psalm.core._types import FloatArray
+    from psalm.pl._axes import OnAxes
 
 
 def overlap(
     mdata: MuData,
     *,
     propensity_key: str = _keys.PROPENSITY,
+    ax: OnAxes = None,
     show: bool | None = None,
     return_fig: bool = False,
 ) -> object:
@@ -35,8 +37,10 @@ def overlap(
         One AnnData per modality, after :func:`psalm.tl.propensity`.
     propensity_key
         ``key_added`` of :func:`psalm.tl.propensity`.
+    ax
+        Axes to draw on, as many as modalities.
     show
-        Show the figure and return nothing; by default yes, unless ``return_fig``.
+        Show the figure and return nothing; by default yes, unless ``ax`` or ``return_fig`` is given.
     return_fig
         Return the figure.
 
@@ -65,22 +69,26 @@ def overlap(
         )
         raise ValueError(msg)
     names = [str(name) for name in stored["treatments"]]
-    panel, labels = (max(2.2, 0.26 * len(names)), 2.2) if len(names) <= MANY_TREATMENTS else (5.0, 0.6)
+    panel, labels = 5.0, 0.6
+    if len(names) <= MANY_TREATMENTS:
+        panel, labels = min(max(2.2, 0.2 * len(names)), 4.0), 0.5 + 0.085 * max(len(short(name)) for name in names)
     n_panels = len(stored["confusion"])
-    figure, axes = new_axes(n_panels, panel * n_panels + labels + 1.2, panel + labels + 0.8)
+    figure, axes = on_axes(ax, n_panels, panel * n_panels + labels + 1.2, panel + labels + 0.4)
     largest = max(float(np.max(table)) for table in stored["confusion"].values())
-    for position, (ax, (modality, table)) in enumerate(zip(axes, stored["confusion"].items(), strict=True)):
-        image = _panel(ax, np.asarray(table), names, largest, first=position == 0)
-        ax.set_title(f"{modality}", fontsize="medium")
+    for position, (axis, (modality, table)) in enumerate(zip(axes, stored["confusion"].items(), strict=True)):
+        image = _panel(axis, np.asarray(table), names, largest, first=position == 0)
+        axis.set_title(f"{modality}", fontsize="medium")
     figure.colorbar(image, ax=axes, label="mean probability", shrink=0.8)
-    return finish(figure, axes, show=show, own=True, return_fig=return_fig)
+    return finish(figure, axes, show=show, own=ax is None, return_fig=return_fig)
 
 
 def _panel(ax: Axes, table: FloatArray, names: list[str], largest: float, *, first: bool) -> AxesImage:
+    many = "" if len(names) <= MANY_TREATMENTS else f" {len(names)} treatments"
     image = ax.imshow(table, vmin=0, vmax=largest, cmap="magma", interpolation="nearest")
-    ax.set(xlabel="probability of", ylabel="cells of" if first else "")
+    ax.set(xlabel=f"probability of{many}", ylabel=f"cells of{many}" if first else "")
     places = range(len(names)) if len(names) <= MANY_TREATMENTS else []
-    shown = [name if len(name) <= 24 else f"{name[:22]}…" for name in names] if places else []  # noqa: PLR2004
-    ax.set_xticks(places, shown, rotation=90, fontsize="small")
-    ax.set_yticks(places, shown if first else [], fontsize="small")
+    shown = [short(name) for name in names] if places else []
+    size = "small" if len(names) <= MANY_TREATMENTS // 2 else "x-small"
+    ax.set_xticks(places, shown, rotation=90, fontsize=size)
+    ax.set_yticks(places, shown if first else [], fontsize=size)
     return image

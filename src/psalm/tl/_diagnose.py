@@ -46,9 +46,10 @@ def diagnose(
     - "stability": the match made twice, by each estimate; correlation of the matched averages. What is not stable is
       noise.
     - "expected R²": of the matched averages within treatments, as :func:`psalm.tl.evaluate` would find it with the
-      truth, if scores mean the same in both modalities (:mod:`psalm.core.truth_free` has the formula). Below zero,
-      treatment means are better than matched averages. On real data with known pairs it ranks matches as the truth does
-      (``benchmarks/accuracy/truth_free.py``). It cannot see a mistake that is stable, such as a variation within
+      truth, if scores mean the same in both modalities (:mod:`psalm.core.truth_free` has the formula). Far below zero,
+      treatment means are better than matched averages. It is cautious: matched by scores with twice their error, it
+      was up to 0.1 too low for soft matches, most with few cells. On real data with known pairs it ranks matches as the
+      truth does (``benchmarks/accuracy/truth_free.py``). It cannot see a mistake that is stable, such as a variation within
       treatments that only one modality has.
     - "hubness": different target cells among one drawn partner per source cell, over the number that chance gives.
       Below one, some target cells take more than their share.
