@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from psalm import _access, _checks
 
@@ -17,9 +18,15 @@ if TYPE_CHECKING:
 
     from psalm.core._types import FloatArray, IntArray
     from psalm.core.rows import Rows
+    from psalm.model._network import Network
 
-    Function = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
+    Function = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
     """From inputs and codes of treatments, both of n_cells, to values of n_cells."""
+    Move = Callable[[Tensor], Tensor]
+    """From outputs to outputs."""
+
+N_PASSES = 20
+"""Passes with dropout, whose spread is the uncertainty of the network."""
 
 
 def treatment_codes(adata: AnnData, column: str, treatments: tuple[str, ...], *, use: bool) -> IntArray:
@@ -41,4 +48,37 @@ def by_portion(function: Function, inputs: Rows, codes: IntArray, device: torch.
             found = [np.empty((inputs.shape[0], value.shape[1]), np.float32) for value in values]
         for whole, value in zip(found, values, strict=True):
             whole[cells] = value
+    return found
+
+
+def predict(network: Network, inputs: Tensor, seed: int | None = None, move: Move | None = None) -> tuple[Tensor, ...]:
+    """Mean of the target's features and, with a seed, the standard deviation around it, both (n_cells, n_features).
+
+    ``move`` is applied to outputs.
+
+    The deviation joins what the second head says the features vary by, given the inputs, and the variance of the mean
+    over passes with dropout.
+    """
+    network.eval()
+    with torch.no_grad():
+        output, log_variance = network(inputs)
+        mean = network.expected(output if move is None else move(output))
+        if seed is None:
+            return (mean,)
+        variance = _dropout_variance(network, inputs, mean, seed, move)
+        return mean, (network.spread(log_variance) ** 2 + variance).sqrt()
+
+
+def _dropout_variance(network: Network, inputs: Tensor, mean: Tensor, seed: int, move: Move | None) -> Tensor:
+    """Variance of the mean over passes with dropout."""
+    shift, squares = torch.zeros_like(mean), torch.zeros_like(mean)
+    with torch.random.fork_rng(devices=[inputs.device] if inputs.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        network.train()
+        for _ in range(N_PASSES):
+            output = network(inputs)[0]
+            step = network.expected(output if move is None else move(output)) - mean
+            shift, squares = shift + step, squares + step**2
+        network.eval()
+    found: Tensor = (squares / N_PASSES - (shift / N_PASSES) ** 2).clamp(min=0.0)
     return found

@@ -19,13 +19,12 @@ from psalm._lightning import seeded
 from psalm.core.conformal import Residuals
 from psalm.core.rows import LARGEST_CHUNK
 from psalm.model._anchors import SLOPES, anchors_of, held_out_losses
+from psalm.model._applied import predict
 from psalm.model._batches import Batches
 from psalm.model._training import SECONDS_BETWEEN_CHECKPOINTS, BestEpoch, Checkpoint, Training
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from torch import Tensor
+    from collections.abc import Iterator
 
     from psalm.core._types import FloatArray, IntArray
     from psalm.model._anchors import Anchors, HeldOutLosses
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from psalm.model._pairs import Pairs
     from psalm.model._setup import Setup
 
-N_PASSES = 20
-"""Passes with dropout, whose spread is the uncertainty of the network."""
 MOST_RESIDUALS = 4000
 """Held-out cells that intervals are calibrated and tested on, at most."""
 FOLDER = "psalm_checkpoints"
@@ -265,40 +262,3 @@ def held_out_residuals(network: Network, data: Batches, anchors: Anchors, seed: 
             part.append(((batch.target / batch.size - mean).abs() / spread).cpu().numpy().astype(np.float32))
     first, second = (np.concatenate(part) for part in found)
     return Residuals(first[::2], first[1::2]), Residuals(second[::2], second[1::2])
-
-
-def predict(
-    network: Network, inputs: Tensor, seed: int | None = None, move: Callable[[Tensor], Tensor] | None = None
-) -> tuple[Tensor, ...]:
-    """Mean of the target's features and, with a seed, the standard deviation around it, both (n_cells, n_features).
-
-    ``move`` is applied to outputs.
-
-    The deviation joins what the second head says the features vary by, given the inputs, and the variance of the mean
-    over passes with dropout.
-    """
-    network.eval()
-    with torch.no_grad():
-        output, log_variance = network(inputs)
-        mean = network.expected(output if move is None else move(output))
-        if seed is None:
-            return (mean,)
-        variance = _dropout_variance(network, inputs, mean, seed, move)
-        return mean, (network.spread(log_variance) ** 2 + variance).sqrt()
-
-
-def _dropout_variance(
-    network: Network, inputs: Tensor, mean: Tensor, seed: int, move: Callable[[Tensor], Tensor] | None
-) -> Tensor:
-    """Variance of the mean over passes with dropout."""
-    shift, squares = torch.zeros_like(mean), torch.zeros_like(mean)
-    with torch.random.fork_rng(devices=[inputs.device] if inputs.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        network.train()
-        for _ in range(N_PASSES):
-            output = network(inputs)[0]
-            step = network.expected(output if move is None else move(output)) - mean
-            shift, squares = shift + step, squares + step**2
-        network.eval()
-    found: Tensor = (squares / N_PASSES - (shift / N_PASSES) ** 2).clamp(min=0.0)
-    return found

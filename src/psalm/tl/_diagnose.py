@@ -49,8 +49,8 @@ def diagnose(
       truth, if scores mean the same in both modalities (:mod:`psalm.core.truth_free` has the formula). Far below zero,
       treatment means are better than matched averages. It is cautious: matched by scores with twice their error, it
       was up to 0.1 too low for soft matches, most with few cells. On real data with known pairs it ranks matches as the
-      truth does (``benchmarks/accuracy/truth_free.py``). It cannot see a mistake that is stable, such as a variation within
-      treatments that only one modality has.
+      truth does (``benchmarks/accuracy/truth_free.py``). It cannot see a mistake that is stable, such as a variation
+      within treatments that only one modality has.
     - "hubness": different target cells among one drawn partner per source cell, over the number that chance gives.
       Below one, some target cells take more than their share.
     - "labels": mass that joins equal labels, for a label finer than the treatment that both modalities know and the
