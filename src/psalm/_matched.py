@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,14 @@ def write(
         for side, found in zip(("source", "target"), values, strict=True):
             mdata.mod[params[side]].obs[name] = found
     mdata.uns[keys.uns] = result
+    for stale in (keys.evaluation, keys.diagnosis):  # of an earlier match under this key
+        if _is_of_match(mdata.uns.get(stale)):
+            del mdata.uns[stale]
+
+
+def _is_of_match(stored: Any) -> bool:
+    """Whether this is a table of ``tl.evaluate`` or what ``tl.diagnose`` wrote."""
+    return "scope" in getattr(stored, "columns", ()) or (isinstance(stored, Mapping) and "verdicts" in stored)
 
 
 def shares(found: list[TreatmentMatch], spread: Spread) -> tuple[FloatArray, FloatArray]:

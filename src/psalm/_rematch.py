@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from psalm import _access, _cells, _matches, _scores
 from psalm.core.cost import POSTERIOR
 from psalm.core.matching import Cells, match_within
@@ -55,8 +57,16 @@ class Rematch:
                 f"container. Match by one of {', '.join(map(repr, METHODS))}."
             )
             raise ValueError(msg)
+        settings = {  # files hold lists, matchers tuples
+            name: value if np.ndim(value) == 0 else tuple(np.asarray(value).tolist())
+            for name, value in params["settings"].items()
+        }
+        now = _scores.run(mdata, params["propensity_key"])["fingerprint"]
+        if now != params["propensity_fingerprint"]:
+            msg = f"The scores were computed anew after the match {key!r} was made. Run `tl.match` again."
+            raise ValueError(msg)
         codes = _matches.blocks_of(mdata, params["source"], key), _matches.blocks_of(mdata, params["target"], key)
-        return cls(mdata, params, codes, METHODS[params["method"]](**params["settings"]))
+        return cls(mdata, params, codes, METHODS[params["method"]](**settings))
 
     @property
     def names(self) -> tuple[str, str]:

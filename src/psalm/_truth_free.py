@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _checks, _keys, _matches, _scores
+from psalm import _access, _cells, _checks, _keys, _matches, _scores
 from psalm._rematch import Rematch
 from psalm.core import verdicts
 from psalm.core.permutation import Statistic, relate
-from psalm.core.truth_free import Expectation, Spreading, averages_over, block_means, halves, label_shares, one_hot
+from psalm.core.truth_free import (
+    Expectation,
+    Spreading,
+    averages_over,
+    block_means,
+    halves,
+    label_shares,
+    one_hot,
+    reliability,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,14 +33,10 @@ if TYPE_CHECKING:
     from psalm.core.coupling import Coupling
     from psalm.core.permutation import Relation
 
-SCORES, STABILITY, R2, HUBNESS, LABELS, LINKS = (
-    "score agreement",
-    "stability",
-    "expected R²",
-    "hubness",
-    "labels",
-    "links",
-)
+RELIABILITY, SCORES, STABILITY, R2 = "reliability", "score agreement", "stability", "expected R²"
+HUBNESS, LABELS, LINKS = "hubness", "labels", "links"
+N_SPLITS = 3
+"""Ways to deal the target cells into halves for the expected R², each used both ways round."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,6 @@ class Evidence:
     features: FloatArray
     rng: np.random.Generator
     n_permutations: int
-    _cache: dict[str, Any] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, str]:
@@ -99,6 +103,11 @@ class Evidence:
         """Source cells of each block."""
         return [block.source for block in self.coupling.blocks]
 
+    @property
+    def sides(self) -> tuple[list[IntArray], list[IntArray]]:
+        """Source cells and target cells of each block."""
+        return self.blocks, [block.target for block in self.coupling.blocks]
+
     def relate(self, u: FloatArray, v: FloatArray) -> Relation:
         """Covariance within blocks, and under permutation."""
         return relate(u, v, self.blocks, self.rng, self.n_permutations)
@@ -108,46 +117,81 @@ class Evidence:
         """Matched averages of the features."""
         return self.coupling.pull(self.features)
 
-    def twice(self) -> tuple[list[list[FloatArray]], list[Coupling]] | str:
-        """Two estimates of the scores with independent errors and the match by each; or why there are none."""
+    def scores(self) -> tuple[list[FloatArray], list[FloatArray]] | str:
+        """Scores of source and target and a draw of their error, 0 where it is not known; or why there are none."""
         params = _access.run(self.mdata, self.key, "tl.match", "match_key")["params"]
         error = _keys.PropensityKeys(params["propensity_key"]).error
         if any(error not in self.mdata.mod[name].obsm for name in self.names):
-            return f"scores have no obsm[{error!r}]. Run `tl.propensity` with `n_repeats=2` or more, and match again."
+            return (
+                f"scores have no obsm[{error!r}]. Run `tl.propensity` with `n_repeats=2` or more, and match again; "
+                "scores of `tl.score` have none."
+            )
         scores = [_scores.scores(self.mdata, name, params["propensity_key"]).astype(float) for name in self.names]
-        errors = [np.nan_to_num(np.asarray(self.mdata.mod[name].obsm[error], dtype=float)) for name in self.names]
-        try:
-            again = Rematch.of(self.mdata, self.key)
-        except ValueError as reason:
-            return str(reason)
-        estimates = [[s + sign * e for s, e in zip(scores, errors, strict=True)] for sign in (1, -1)]
-        return estimates, [again(pair) for pair in estimates]
+        return scores, [np.asarray(self.mdata.mod[name].obsm[error], dtype=float) for name in self.names]
 
 
 def from_scores(evidence: Evidence) -> Iterator[Check | Missing]:
     """Checks by two independent estimates of the scores."""
-    found = evidence.twice()
+    found = evidence.scores()
     if isinstance(found, str):
-        yield from (Missing(name, found) for name in (SCORES, STABILITY, R2))
+        yield from (Missing(name, found) for name in (RELIABILITY, SCORES, STABILITY, R2))
         return
-    estimates, couplings = found
+    scores, errors = found
+    shares = {
+        name: [reliability(s, e, [cells]) for cells in side]
+        for name, s, e, side in zip(evidence.names, scores, errors, evidence.sides, strict=True)
+    }
+    every = {
+        name: reliability(s, e, side)
+        for name, s, e, side in zip(evidence.names, scores, errors, evidence.sides, strict=True)
+    }
+    yield Check(RELIABILITY, partial(_weaker, shares, every, evidence), lambda _: verdicts.reliability(every))
+    try:
+        again = Rematch.of(evidence.mdata, evidence.key)
+    except ValueError as reason:
+        yield from (Missing(name, str(reason)) for name in (SCORES, STABILITY, R2))
+        return
+    reliable = all(share >= verdicts.RELIABLE for share in every.values())
+    estimates: list[list[FloatArray]] = [
+        [s + sign * np.nan_to_num(e) for s, e in zip(scores, errors, strict=True)] for sign in (1, -1)
+    ]
+    couplings = [again(pair) for pair in estimates]
     related = evidence.relate(estimates[1][0], couplings[0].pull(estimates[1][1]))
-    yield Check(SCORES, related.correlation, verdicts.score_agreement)
+    yield Check(SCORES, related.correlation, partial(verdicts.score_agreement, reliable=reliable))
     y = evidence.features
     same = evidence.relate(*(coupling.pull(y) for coupling in couplings))
-    yield Check(STABILITY, same.correlation, verdicts.stability)
-    half = halves(evidence.coupling, evidence.rng)
-    apart = [
-        evidence.relate(*(averages_over(*parts) for parts in ((couplings[0], y, side), (couplings[1], y, ~side))))
-        for side in (half, ~half)
-    ]
-    expectation = Expectation.of(evidence.coupling, y, evidence.average, apart)
-    yield Check(R2, expectation.r2, verdicts.expected_r2)
+    yield Check(STABILITY, same.correlation, partial(verdicts.stability, reliable=reliable))
+    expectation = Expectation.of(evidence.coupling, y, evidence.average, _apart(evidence, couplings))
+    yield Check(R2, expectation.r2, partial(verdicts.expected_r2, reliable=reliable))
+
+
+def _weaker(shares: dict[str, list[float]], every: dict[str, float], evidence: Evidence, blocks: IntArray) -> Statistic:
+    """Reliability of the less reliable modality, over some blocks: of one treatment or of all."""
+    whole = len(blocks) == len(evidence.blocks)
+    found = [every[name] if whole else float(np.mean([of[k] for k in blocks])) for name, of in shares.items()]
+    n_cells = int(sum(len(evidence.blocks[k]) for k in blocks))
+    return Statistic(n_cells, min(found), np.full(evidence.n_permutations, np.nan))
+
+
+def _apart(evidence: Evidence, couplings: Sequence[Coupling]) -> list[Relation]:
+    """Matched averages of both couplings, over different halves of the target cells."""
+    found = []
+    for _ in range(N_SPLITS):
+        half = halves(evidence.coupling, evidence.rng)
+        for first in (half, ~half):
+            sides = zip(couplings, (first, ~first), strict=True)
+            found.append(evidence.relate(*(averages_over(c, evidence.features, side) for c, side in sides)))
+    return found
 
 
 def of_hubs(evidence: Evidence) -> Iterator[Check | Missing]:
     """Whether partners are spread."""
-    spreading = Spreading.of(evidence.coupling, evidence.rng, evidence.n_permutations)
+    params = _access.run(evidence.mdata, evidence.key, "tl.match", "match_key")["params"]
+    target = evidence.names[1]
+    codes = _matches.blocks_of(evidence.mdata, target, evidence.key)
+    given = _cells.masses(evidence.mdata, target, params["mass"] or None, codes)
+    mass = np.ones(len(codes)) if given is None else given
+    spreading = Spreading.of(evidence.coupling, mass, evidence.rng, evidence.n_permutations)
     yield Check(HUBNESS, spreading.share, verdicts.hubness)
 
 
@@ -175,14 +219,7 @@ def of_links(evidence: Evidence, links: Mapping[str, str], reps: tuple[str | Non
     sides = []
     for name, key, wanted in zip(evidence.names, reps, (list(links), list(links.values())), strict=True):
         found = _access.features(evidence.mdata, name, key)
-        place = found.names.get_indexer(pd.Index(wanted))
-        if (place < 0).any():
-            missing = [feature for feature, at in zip(wanted, place, strict=True) if at < 0]
-            msg = (
-                f"`links` names {_checks.listed(missing)}, which are not features of {name!r} in {found.said}. "
-                f"Found: {_checks.listed(found.names, 5)}. Correct the names, or pass `link_rep=`."
-            )
-            raise KeyError(msg)
+        place = _positions(found, wanted, name)
         values = found.values[:, place]
         sides.append(np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=np.float64))
     averages = evidence.coupling.pull(sides[1])
@@ -192,6 +229,21 @@ def of_links(evidence: Evidence, links: Mapping[str, str], reps: tuple[str | Non
         one = evidence.relate(u[:, [position]], v[:, [position]])
         name = f"{first} ~ {second}"
         yield Check(name, one.correlation, partial(verdicts.links, what=name), alone=True)
+
+
+def _positions(found: _access.Features, wanted: list[str], name: str) -> IntArray:
+    """Column of each linked feature, each of which must be there once."""
+    names = found.names.astype(str)
+    counts = names.value_counts().reindex(pd.Index(wanted).unique(), fill_value=0)
+    wrong = [feature for feature in counts.index if counts[feature] != 1]
+    if wrong:
+        msg = (
+            f"`links` names {_checks.listed(wrong)}, which are not features of {name!r} in {found.said}, or are there "
+            f"more than once. Found: {_checks.listed(names, 5)}. Correct the names, or pass `link_rep=`."
+        )
+        raise KeyError(msg)
+    first = pd.Series(np.arange(len(names)), index=names)
+    return np.asarray([first[feature] for feature in wanted], dtype=int)
 
 
 def _spread(values: FloatArray, blocks: Sequence[IntArray]) -> FloatArray:

@@ -7,7 +7,16 @@ from scipy import sparse
 from psalm.core.coupling import Block, Coupling
 from psalm.core.permutation import relate
 from psalm.core.plan import SparsePlan
-from psalm.core.truth_free import Expectation, Spreading, averages_over, block_means, halves, label_shares, one_hot
+from psalm.core.truth_free import (
+    Expectation,
+    Spreading,
+    averages_over,
+    block_means,
+    halves,
+    label_shares,
+    one_hot,
+    reliability,
+)
 
 
 def one_block(mass):
@@ -67,24 +76,56 @@ def test_averages_over_a_half_by_hand():
     assert half.sum() == 3
 
 
-def test_different_partners_by_hand():
-    """The identity gives 6 different partners of 6 cells, a hub one; chance 6(1 − (5/6)^6) = 3.99."""
-    rng = np.random.default_rng(0)
-    chance = 6 * (1 - (5 / 6) ** 6)
-    assert Spreading.of(one_block(np.eye(6)), rng, 2000).share(np.array([0])).value == pytest.approx(
-        6 / chance, rel=0.03
-    )
+def spread(mass, weights=None, n_permutations=199):
+    coupling = one_block(mass)
+    weights = np.ones(coupling.n_target) if weights is None else np.asarray(weights, float)
+    return Spreading.of(coupling, weights, np.random.default_rng(0), n_permutations).share(np.array([0]))
+
+
+def test_effective_partners_by_hand():
+    """Six cells: the identity has 6 effective partners, a hub 1; by chance Σ N² is 6 + 5 on average: 36/11."""
+    assert spread(np.eye(6), n_permutations=4000).value == pytest.approx(11 / 6, rel=0.02)
     hub = np.zeros((6, 6))
     hub[:, 2] = 1
-    found = Spreading.of(one_block(hub), rng, 199).share(np.array([0]))
-    assert found.value == pytest.approx(1 / chance, rel=0.05)
-    assert found.p_value < 0.02
+    found = spread(hub, n_permutations=4000)
+    assert found.value == pytest.approx(11 / 36, rel=0.02)
+    assert found.p_value < 0.01
 
 
-def test_uniform_partners_are_no_hubs():
-    found = Spreading.of(one_block(np.ones((50, 40))), np.random.default_rng(0), 199).share(np.array([0]))
-    assert found.value == pytest.approx(1, abs=0.05)
-    assert found.p_value > 0.05
+def test_uniform_partners_are_no_hubs_and_a_cell_may_have_as_many_as_it_weighs():
+    assert spread(np.ones((50, 40))).value == pytest.approx(1, abs=0.15)
+    assert spread(np.ones((50, 40))).p_value > 0.05
+    weights = np.ones(40)
+    weights[0] = 40
+    mass = np.ones((50, 40)) * weights
+    assert spread(mass, weights).p_value > 0.05
+    assert spread(mass).p_value < 0.05  # half of all on one of forty equal cells
+
+
+def test_many_source_cells_do_not_hide_a_hub():
+    """Five hundred source cells meet all fifty target cells anyway; one of them takes six tenths."""
+    mass = np.ones((500, 50))
+    mass[:, 0] = 1.5 * 49
+    assert spread(mass).value < 0.1
+
+
+def test_p_values_of_partners_are_uniform_under_chance():
+    rng, p = np.random.default_rng(0), []
+    for _ in range(150):
+        mass = np.zeros((30, 30))
+        mass[np.arange(30), rng.integers(30, size=30)] = 1
+        coupling = one_block(mass)
+        p.append(Spreading.of(coupling, np.ones(30), rng, 99).share(np.array([0])).p_value)
+    assert 0.02 <= np.mean(np.array(p) <= 0.1) <= 0.2
+    assert 0.35 <= np.mean(p) <= 0.65
+
+
+def test_reliability_by_hand():
+    """Scores 0, 3, 6 around their mean: 18; errors 1, 0, −1: 2. The fourth cell has no error and takes no part."""
+    scores, error = np.array([[0.0], [3], [6], [99]]), np.array([[1.0], [0], [-1], [np.nan]])
+    assert reliability(scores, error, [np.arange(4)]) == pytest.approx(1 - 2 / 18)
+    assert np.isnan(reliability(np.ones((4, 1)), error, [np.arange(4)]))
+    assert np.isnan(reliability(scores, error, [np.array([0, 1])]))  # two cells
 
 
 def test_label_shares_by_hand():
@@ -92,6 +133,6 @@ def test_label_shares_by_hand():
     shares = label_shares(one_block([[0.1, 0.4, 0.5], [0.3, 0, 0], [0, 0, 1]]), np.array([0, 1, -1]), 2)
     np.testing.assert_allclose(shares, [[0.2, 0.8], [1, 0], [np.nan, np.nan]])
     np.testing.assert_array_equal(one_hot(np.array([1, -1]), 2), [[0, 1], [np.nan, np.nan]])
-    u, v = one_hot(np.array([0, 0, 1]), 2), shares
-    # cells 0 and 1: mean u (1, 0), mean v (.6, .4): 2 · .6
-    np.testing.assert_allclose(block_means(u, v, [np.arange(3)]), [1.2])
+    u, v = one_hot(np.array([0, 0, 1, 1]), 2), np.vstack([shares, [[0, 1]]])
+    # cells 0, 1 and 3: mean u (2/3, 1/3), mean v (.4, .6), n = 3; two cells are too few
+    np.testing.assert_allclose(block_means(u, v, [np.arange(4), np.arange(2)]), [3 * (0.8 + 0.6) / 3, 0])

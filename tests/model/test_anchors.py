@@ -63,6 +63,46 @@ def test_cells_of_unknown_treatment_are_predicted_by_their_features_alone(matche
         np.testing.assert_allclose(told[own].mean(axis=0), measured, atol=1e-4)
 
 
+def test_a_treatment_of_few_target_cells_is_predicted_by_features_alone(matched):
+    """Three target cells are no mean to go by; nor is the match's choice of cells that did not respond."""
+    labels = matched["b"].obs["treatment"].astype(object)
+    few = np.flatnonzero(labels == "t1")[3:]
+    matched["b"].obs["treatment"] = labels.where(~np.isin(np.arange(len(labels)), few))
+    block = matched["b"].obs["match_block"].to_numpy(copy=True)
+    block[few] = np.nan
+    matched["b"].obs["match_block"] = block
+    kept = matched[~np.isin(matched.obs_names, matched["b"].obs_names[few])].copy()
+    model = CrossModal(kept, source="a", target="b", n_hidden=16)
+    model.train(max_epochs=60, progress=False)
+    alone, told = model.predict(use_treatment=False), model.predict()
+    own = (kept["a"].obs["treatment"] == "t1").to_numpy()
+    np.testing.assert_array_equal(alone[own], told[own])
+    assert (alone[~own] != told[~own]).any(axis=None)
+    left_out = kept["a"].copy()
+    left_out.obs["match_block"] = -1.0
+    np.testing.assert_array_equal(model.predict(left_out), alone)
+
+
+@pytest.mark.filterwarnings("ignore:Held-out cells are predicted no better")  # three epochs
+def test_masses_weigh_in_the_means(matched):
+    """Independent: weighted means of the target's features."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        matched[name].obs["weight"] = rng.uniform(0.1, 5, size=matched[name].n_obs)
+    from psalm import tl
+
+    tl.match(matched, source="a", target="b", mass="weight", progress=False)
+    model = CrossModal(matched, source="a", target="b", n_hidden=16)
+    model.train(max_epochs=3, progress=False)
+    labels, weight = matched["b"].obs["treatment"].astype(str), matched["b"].obs["weight"].to_numpy()
+    anchors = model._fitted.anchors
+    for code, name in enumerate(anchors.treatments):
+        own = (labels == name).to_numpy()
+        wanted = np.average(matched["b"].X[own], axis=0, weights=weight[own])
+        found = model.module.expected(anchors.measured[[code]])[0].numpy()
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
 SCRIPT = """
 import psalm, warnings
 warnings.simplefilter("ignore")

@@ -76,6 +76,8 @@ class Statistic:
         (n_permutations,).
     low
         Whether small values are the remarkable ones.
+    observed
+        What the p-value is of, where it is not the value.
     """
 
     n_cells: int
@@ -83,14 +85,15 @@ class Statistic:
     null: FloatArray
 
     low: bool = False
+    observed: float | None = None
 
     @property
     def p_value(self) -> float:
         """Share of permutations with at least this value, or at most where ``low``, the observed one included."""
-        if np.isnan(self.value):
+        if np.isnan(self.value) or np.isnan(self.null).any():
             return float("nan")
-        sign = -1 if self.low else 1
-        beyond = sign * self.null >= sign * self.value - 1e-9 * abs(self.value)
+        sign, value = -1 if self.low else 1, self.value if self.observed is None else self.observed
+        beyond = sign * self.null >= sign * value - 1e-9 * abs(value)
         return float((1 + beyond.sum()) / (1 + len(self.null)))
 
 

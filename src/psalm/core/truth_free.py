@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from psalm.core.permutation import Statistic, known_in
+from psalm.core.permutation import FEWEST_CELLS, Statistic, known_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from psalm.core.permutation import Relation
 
 N_ROUNDS = 5
-"""Partners drawn for each source cell to see how many target cells they are."""
+"""Partners drawn for each source cell to see how they are spread."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ class Expectation:
             mean = measured.mean(axis=0)
             n_cells[place], lost[place] = len(found), ((found - mean) ** 2).sum()
             total[place] = len(found) * ((measured - mean) ** 2).sum() / len(measured)
+        seen = np.all([relation.n_cells > 0 for relation in relations], axis=0)  # else nothing stands for the truth
+        n_cells, lost, total = n_cells * seen, lost * seen, total * seen
         scales = [n_cells / np.maximum(relation.n_cells, 1) / len(relations) for relation in relations]
         product = np.sum([r.product * scale for r, scale in zip(relations, scales, strict=True)], axis=0)
         null = np.sum([r.null * scale for r, scale in zip(relations, scales, strict=True)], axis=0)
@@ -89,6 +91,26 @@ class Expectation:
             return Statistic(int(n_cells), float("nan"), np.full(len(null), np.nan))
         product = float(self.product[blocks].sum())
         return Statistic(int(n_cells), float((2 * product - lost) / total), (2 * null - lost) / total)
+
+
+def reliability(scores: FloatArray, error: FloatArray, blocks: Sequence[IntArray]) -> float:
+    """Share of the variance of scores within blocks that is not error, ``1 − Σ ‖e‖² / Σ ‖s‖²``; NaN where none varies.
+
+    Parameters
+    ----------
+    scores, error
+        (n_cells, n_columns); cells without an error take no part.
+    blocks
+        Positions of the cells of each block.
+    """
+    squares = np.zeros(2)
+    known = known_in(error)
+    for block in blocks:
+        cells = block[known[block]]
+        if len(cells) >= FEWEST_CELLS:
+            within = [values[cells] - values[cells].mean(axis=0) for values in (error, scores)]
+            squares += [(values**2).sum() for values in within]
+    return float(1 - squares[0] / squares[1]) if squares[1] > 0 else float("nan")
 
 
 def halves(coupling: Coupling, rng: np.random.Generator) -> BoolArray:
@@ -108,52 +130,69 @@ def averages_over(coupling: Coupling, features: FloatArray, chosen: BoolArray) -
 
 @dataclass(frozen=True)
 class Spreading:
-    """How many different target cells are drawn as partners, one for each source cell.
+    """How evenly partners are spread over the target cells, where one is drawn for each source cell.
 
     Parameters
     ----------
-    n_cells, n_target
-        (n_blocks,) source cells that a partner was drawn for, and target cells.
-    distinct
-        (n_blocks,) different target cells, mean over rounds.
+    n_cells
+        (n_blocks,) source cells that a partner was drawn for.
+    met
+        (n_rounds, n_blocks) pairs of source cells that drew the same partner, weighted by one over the partner's mass.
     null
-        (n_permutations, n_blocks) the same if partners were drawn with equal probability.
+        (n_permutations, n_blocks) the same if partners were drawn by their mass.
     """
 
     n_cells: IntArray
-    n_target: IntArray
-    distinct: FloatArray
+    met: FloatArray
     null: FloatArray
 
     @classmethod
-    def of(cls, coupling: Coupling, rng: np.random.Generator, n_permutations: int) -> Spreading:
-        """Draw from a coupling."""
+    def of(cls, coupling: Coupling, mass: FloatArray, rng: np.random.Generator, n_permutations: int) -> Spreading:
+        """Draw from a coupling.
+
+        Parameters
+        ----------
+        coupling
+            The match.
+        mass
+            (n_target,) positive weight of each target cell, that of its share of partners.
+        rng, n_permutations
+            Of the draws, and of those under chance.
+        """
         partners = coupling.transpose.sampler().draw(np.arange(coupling.n_source), N_ROUNDS, rng)
-        n_cells, n_target, distinct = np.zeros((3, len(coupling.blocks)))
+        n_cells, met = np.zeros(len(coupling.blocks), int), np.zeros((N_ROUNDS, len(coupling.blocks)))
         null = np.zeros((n_permutations, len(coupling.blocks)))
         for place, block in enumerate(coupling.blocks):
             drawn = partners[block.source]
             drawn = drawn[drawn[:, 0] >= 0]
-            n_cells[place], n_target[place] = len(drawn), len(block.target)
-            distinct[place] = _distinct(drawn)
-            chance = rng.integers(len(block.target), size=(n_permutations, len(drawn)))
-            null[:, place] = [len(np.unique(row)) for row in chance]
-        return cls(n_cells.astype(int), n_target.astype(int), distinct, null)
+            share = mass[block.target] / mass[block.target].sum()
+            column = np.full(coupling.n_target, -1)
+            column[block.target] = np.arange(len(block.target))
+            n_cells[place] = len(drawn)
+            for turn in range(N_ROUNDS):
+                met[turn, place] = _met(np.bincount(column[drawn[:, turn]], minlength=len(share)), share)
+            for turn in range(n_permutations):
+                null[turn, place] = _met(rng.multinomial(len(drawn), share), share)
+        return cls(n_cells, met, null)
 
     def share(self, blocks: IntArray) -> Statistic:
-        """Different partners over the number expected by chance, for some blocks; low values are hubs."""
-        wanted = self.null[:, blocks].sum(axis=1)
-        mean = float(wanted.mean())
-        if not mean > 0:
-            return Statistic(0, float("nan"), np.full(len(wanted), np.nan), low=True)
+        """Effective number of partners over the one that chance gives, for some blocks; low values are hubs.
+
+        The value is a mean over rounds; the p-value is that of the first one.
+        """
+        null, met = self.null[:, blocks].sum(axis=1), self.met[:, blocks].sum(axis=1)
+        n_cells = int(self.n_cells[blocks].sum())
+        if not null.mean() > 0:
+            return Statistic(n_cells, float("nan"), np.full(len(null), np.nan), low=True)
         return Statistic(
-            int(self.n_cells[blocks].sum()), float(self.distinct[blocks].sum() / mean), wanted / mean, low=True
+            n_cells, float(null.mean() / met.mean()), null.mean() / null, low=True, observed=float(null.mean() / met[0])
         )
 
 
-def _distinct(drawn: IntArray) -> float:
-    """Different values of a column, mean over columns."""
-    return float(np.mean([len(np.unique(column)) for column in drawn.T])) if len(drawn) else 0.0
+def _met(counts: IntArray, share: FloatArray) -> float:
+    """``Σ c_j² / (n² w_j)``: 1 where counts are as the shares, m where all n are on one of m equal cells."""
+    n_drawn = counts.sum()
+    return float((counts.astype(float) ** 2 / share).sum() / n_drawn) if n_drawn else 0.0
 
 
 def label_shares(coupling: Coupling, codes: IntArray, n_labels: int) -> FloatArray:
@@ -180,10 +219,14 @@ def one_hot(codes: IntArray, n_labels: int) -> FloatArray:
 
 
 def block_means(u: FloatArray, v: FloatArray, blocks: Sequence[IntArray]) -> FloatArray:
-    """``n ū · v̄`` of each block: what a permutation leaves of ``Σ u_i · v_i``, cells with NaN left out."""
+    """``n ū · v̄`` of each block: what a permutation leaves of ``Σ u_i · v_i``, cells with NaN left out.
+
+    0 for blocks of fewer cells than :func:`psalm.core.permutation.relate` takes.
+    """
     known = known_in(u, v)
     found = []
     for block in blocks:
         cells = block[known[block]]
-        found.append(len(cells) * float(u[cells].mean(axis=0) @ v[cells].mean(axis=0)) if len(cells) else 0.0)
+        enough = len(cells) >= FEWEST_CELLS
+        found.append(len(cells) * float(u[cells].mean(axis=0) @ v[cells].mean(axis=0)) if enough else 0.0)
     return np.array(found)

@@ -11,8 +11,10 @@ WORSE, SOME, MUCH = -0.1, 0.02, 0.1
 
 The expectation is a cautious one: on data with known pairs and soft matches it was up to .1 too low.
 """
+RELIABLE = 0.2
+"""Share of the variance of scores that is not error, below which nothing is concluded from them."""
 CROWDED = 0.8
-"""Different partners over those expected by chance, below which some target cells are hubs."""
+"""Effective number of partners over that by chance, below which some target cells are hubs."""
 
 
 @dataclass(frozen=True)
@@ -46,45 +48,68 @@ class Outcome:
         return f"p ≤ .05 in {self.n_significant} of {self.n_treatments} treatments"
 
 
-def score_agreement(found: Outcome) -> str:
+def reliability(shares: dict[str, float]) -> str:
+    """How much of the variance of scores within treatments is not error."""
+    said = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
+    weak = [repr(name) for name, share in shares.items() if not share >= RELIABLE]
+    if weak:
+        return (
+            f"Within treatments, scores of {' and '.join(weak)} are mostly error of estimation (share that is not: "
+            f"{said}): nothing below can be relied on. More cells, more repeats or other features may help."
+        )
+    return f"Within treatments, most of the scores' variance is not error of estimation (share: {said})."
+
+
+def score_agreement(found: Outcome, *, reliable: bool) -> str:
     """Whether partners found by one estimate of the scores agree in another."""
     said = f"correlation {found.value:.2f} between a cell's scores and those of its partners, {found.counted}"
+    if not reliable:
+        return f"Scores are mostly error, so nothing follows from how they agree ({said})."
     if found.clear:
         return f"Partners by one estimate of the scores are close in an independent one, too ({said})."
-    return f"Partners by one estimate of the scores are no closer in an independent one ({said}): scores are noise."
+    return f"Partners by one estimate of the scores are no closer in an independent one ({said})."
 
 
-def stability(found: Outcome) -> str:
+def stability(found: Outcome, *, reliable: bool) -> str:
     """Whether the same match is made by independent errors of the scores."""
     said = f"correlation {found.value:.2f} of the matched averages, {found.null:.2f} by chance, {found.counted}"
+    if not reliable:
+        return f"Scores are mostly error, so nothing follows from two matches by them ({said})."
     if found.clear:
-        return f"Matched twice by scores with independent errors, the same comes out ({said})."
+        return (
+            f"Matched twice by scores with independent errors, the same comes out ({said}): the match follows what "
+            "scores say, which is right if they mean the same in both modalities."
+        )
     return f"Matched twice by scores with independent errors, something else comes out ({said}): the match is noise."
 
 
-def expected_r2(found: Outcome) -> str:
+def expected_r2(found: Outcome, *, reliable: bool) -> str:
     """How much matched averages explain within treatments, if scores can be believed."""
-    said = f"expected R² within treatments {found.value:+.3f}"
+    said = f"expected R² within treatments {found.value:+.3f}, a cautious estimate"
     if found.value < WORSE:
         return (
-            f"Matched averages are likely further from the truth than treatment means ({said}): use those, or match "
-            'more softly (`method="ot"`, `epsilon="auto"`).'
+            f"Matched averages may well be further from the truth than treatment means ({said}): match more softly "
+            '(`method="ot"`, `epsilon="auto"`), or use means.'
         )
-    if found.value < SOME or not found.clear:
+    if not reliable or found.value < SOME or not found.clear:
         return (
-            f"Matched averages cannot be counted on to say more than treatment means ({said}, a cautious estimate): "
+            f"Matched averages cannot be counted on to say more than treatment means ({said}): "
             "do not read single cells."
         )
+    condition = "if scores mean the same in both modalities"
     if found.value < MUCH:
-        return f"Matched averages say something beyond treatment means ({said}): read groups of cells, not pairs."
-    return f"Matched averages say much beyond treatment means ({said}), if scores mean the same in both modalities."
+        return f"Matched averages say something beyond treatment means, {condition} ({said}): read groups, not pairs."
+    return f"Matched averages say much beyond treatment means, {condition} ({said})."
 
 
 def hubness(found: Outcome) -> str:
     """Whether partners are spread over the target cells."""
-    said = f"{found.value:.2f} of the number of different partners that chance gives, {found.counted}"
+    said = f"effective number of partners {found.value:.2f} of the one that chance gives, {found.counted}"
     if found.value < CROWDED and found.clear:
-        return f'Few target cells take much of the mass ({said}): averages lean towards them. Use `method="ot"`.'
+        return (
+            f"Few target cells take much of the mass ({said}), and averages lean towards them. "
+            'Methods with full marginals, such as "ot", spread it.'
+        )
     return f"Partners are spread over the target cells ({said})."
 
 
@@ -92,7 +117,10 @@ def labels(found: Outcome, column: str) -> str:
     """Whether the match finds a label that it was not told."""
     said = f"{found.value:.0%} of the mass joins equal {column!r}, {found.null:.0%} by chance, {found.counted}"
     if found.clear:
-        return f"The match finds a label that it was not told ({said})."
+        return (
+            f"The match joins equal {column!r} more often than chance ({said}): scores of both modalities go with it, "
+            "as they do where the match is right."
+        )
     return f"The match does not find {column!r} within treatments ({said})."
 
 
@@ -100,8 +128,11 @@ def links(found: Outcome, what: str) -> str:
     """Whether linked features agree."""
     said = f"correlation {found.value:.2f} within treatments, {found.null:.2f} by chance, {found.counted}"
     if found.clear:
-        return f"{what}: the source's measurement agrees with the matched average of the target's ({said})."
-    return f"{what}: the source's measurement does not agree with the matched average of the target's ({said})."
+        return (
+            f"{what}: the source's measurement goes with the matched average of the target's ({said}), as it does "
+            "where the match is right."
+        )
+    return f"{what}: the source's measurement does not go with the matched average of the target's ({said})."
 
 
 def unknown(why: str) -> str:

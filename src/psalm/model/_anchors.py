@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from psalm.model._batches import Batches
     from psalm.model._network import Network
 
+FEWEST_CELLS = 5
+"""Treatments with fewer target cells have no mean to speak of: their cells are predicted by features alone."""
 SLOPES = tuple(np.round(np.linspace(0, 1, 11), 1).tolist())
 
 
@@ -40,18 +42,28 @@ class Anchors:
         (n_treatments, n_outputs) outputs of the mean prediction and of the measured mean.
     slope
         b.
+    known
+        Which of the treatments are used; by default all.
     """
 
     treatments: tuple[str, ...]
     predicted: Tensor
     measured: Tensor
     slope: float = 1.0
+    known: tuple[bool, ...] | None = None
 
     def __call__(self, output: Tensor, codes: Tensor, slope: float | None = None) -> Tensor:
-        """Moved outputs (n_cells, n_outputs); those of code −1 stay."""
+        """Moved outputs (n_cells, n_outputs); those of code −1, and of treatments that are not used, stay."""
         b = self.slope if slope is None else slope
+        if self.known is not None:
+            codes = torch.where(torch.tensor([*self.known, False], device=codes.device)[codes], codes, -1)
         predicted, measured = (values.to(output.device)[codes] for values in (self.predicted, self.measured))
         return torch.where((codes >= 0)[:, None], measured + b * (output - predicted), output)
+
+
+def used(codes: IntArray, known: tuple[bool, ...]) -> IntArray:
+    """Codes of treatments that are used; −1 for others."""
+    return np.where(np.append(known, False)[codes], codes, -1)  # code −1 takes the last
 
 
 def anchors_of(network: Network, data: Batches, treatments: list[str]) -> Anchors:
@@ -68,8 +80,9 @@ def anchors_of(network: Network, data: Batches, treatments: list[str]) -> Anchor
         count.index_add_(0, codes, torch.ones_like(codes, dtype=torch.float64)[:, None])
     measured = torch.as_tensor(data.pairs.means, device=device)
     mean = torch.where(count > 0, total / count.clamp(min=1), measured.double()).float()
-    outputs = (network.likelihood.output_of(values).detach() for values in (mean, measured))
-    return Anchors(tuple(treatments), *outputs)
+    first, second = (network.likelihood.output_of(values).detach() for values in (mean, measured))
+    known = tuple(bool(count >= FEWEST_CELLS) for count in data.pairs.counts)
+    return Anchors(tuple(treatments), first, second, known=known)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from psalm import _access, _checks
+from psalm import _access, _checks, _keys
+from psalm.model._anchors import used
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
     from psalm.core._types import FloatArray, IntArray
     from psalm.core.rows import Rows
+    from psalm.model._anchors import Anchors
     from psalm.model._network import Network
+    from psalm.model._setup import Setup
 
     Function = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
     """From inputs and codes of treatments, both of n_cells, to values of n_cells."""
@@ -29,11 +32,19 @@ N_PASSES = 20
 """Passes with dropout, whose spread is the uncertainty of the network."""
 
 
-def treatment_codes(adata: AnnData, column: str, treatments: tuple[str, ...], *, use: bool) -> IntArray:
-    """Code of each cell's treatment; −1 where it is not to be used, not known, or was not trained on."""
-    if not use or column not in adata.obs:
+def treatment_codes(adata: AnnData, setup: Setup, anchors: Anchors, *, use: bool) -> IntArray:
+    """Code of each cell's treatment; −1 where it is not to be used, not known, or has no measured mean to go by.
+
+    Cells that the match left out, as those which did not respond to their treatment, are not taken for cells of it.
+    """
+    if not use or setup.treatment not in adata.obs:
         return np.full(adata.n_obs, -1)
-    return _access.codes_of(adata.obs[column], pd.Index(treatments))
+    codes = _access.codes_of(adata.obs[setup.treatment], pd.Index(anchors.treatments))
+    if anchors.known is not None:
+        codes = used(codes, anchors.known)
+    block = _keys.MatchKeys(setup.match_key).block
+    left_out = (adata.obs[block] == -1).to_numpy() if block in adata.obs else np.zeros(len(codes), dtype=bool)
+    return np.where(left_out, -1, codes)
 
 
 def by_portion(function: Function, inputs: Rows, codes: IntArray, device: torch.device, size: int) -> list[FloatArray]:

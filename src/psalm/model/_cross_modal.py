@@ -15,7 +15,7 @@ from psalm import _access, _checks, _keys
 from psalm.model import _fit, _setup
 from psalm.model._pairs import pairs_of
 from psalm.model._predictions import Predictions
-from psalm.model._reading import AUTO, coupling_of, input_rows, loss_of, setup_of, sizes_of, target_rows
+from psalm.model._reading import AUTO, coupling_of, input_rows, loss_of, masses_of, setup_of, sizes_of, target_rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -266,7 +266,8 @@ class CrossModal(Predictions, BaseModelClass):
         seeds = [int(seed) for seed in rng.integers(2**31, size=2)]
         features = input_rows(_access.modality(mdata, setup.source), setup), target_rows(mdata, setup)
         numbers, treatments = pd.factorize(np.asarray(names))
-        pairs = pairs_of(loss, features, coupling, sizes_of(features[1], coupling, setup), numbers, seeds[0])
+        target_cells = sizes_of(features[1], coupling, setup), masses_of(mdata, setup)
+        pairs = pairs_of(loss, features, coupling, target_cells, numbers, seeds[0])
         if max(1, round(schedule.validation_size * len(pairs.items))) >= len(pairs.items):
             share, n_cells = schedule.validation_size, len(pairs.items)
             msg = f"`validation_size={share}` of {n_cells} matched cells leaves none to train on. Hold out fewer."

@@ -136,6 +136,8 @@ def fit(
         losses = held_out_losses(network, data, anchors)
         table = held_out_table(losses, treatments, np.random.default_rng([seed, 4]))
         anchors = replace(anchors, slope=0.0 if no_better(table) else SLOPES[losses.slope])
+        if table.loc["all", "loss"] < table.loc["all", "loss_with_treatment"]:  # better by features alone
+            anchors = replace(anchors, known=(False,) * len(treatments))
         residuals = held_out_residuals(network, data, anchors, seed)
     return Fitted(history, best.epoch, table, *residuals, anchors, str(device))
 
@@ -228,9 +230,9 @@ def held_out_table(losses: HeldOutLosses, treatments: list[str], rng: np.random.
 
 
 def no_better(held_out: pd.DataFrame) -> bool:
-    """Whether the mean of the treatment does as well."""
+    """Whether the mean of the treatment does as well, with and without the treatment known."""
     found: pd.Series = held_out.loc["all"]
-    return bool(found["loss_with_treatment"] >= found["treatment_mean_loss"])
+    return bool(min(found["loss_with_treatment"], found["loss"]) >= found["treatment_mean_loss"])
 
 
 def warn_if_useless(held_out: pd.DataFrame, setup: Setup) -> None:

@@ -80,8 +80,8 @@ class Pairs:
         Row of each such cell's treatment in the table of means, by position; −1 for cells without.
     source_treatment
         (n_source,) the same of source cells.
-    means
-        (n_treatments, n_features) means of the target's features at size one.
+    means, counts
+        (n_treatments, n_features) means of the target's features at size one, by the cells' mass, and numbers of cells.
     averages
         Of "barycentric".
     sampler
@@ -98,6 +98,7 @@ class Pairs:
     treatment: IntArray
     source_treatment: IntArray
     means: FloatArray
+    counts: FloatArray
     averages: Averages | None
     sampler: Sampler
     seed: int
@@ -121,7 +122,12 @@ class Pairs:
 
 
 def pairs_of(
-    loss: str, features: tuple[Rows, Rows], coupling: Coupling, size: FloatArray, treatments: IntArray, seed: int
+    loss: str,
+    features: tuple[Rows, Rows],
+    coupling: Coupling,
+    target_cells: tuple[FloatArray, FloatArray | None],
+    treatments: IntArray,
+    seed: int,
 ) -> Pairs:
     """Training cells of a loss.
 
@@ -133,15 +139,16 @@ def pairs_of(
         Of source and target.
     coupling
         Blocks to train on.
-    size
-        (n_target,) size factors.
+    target_cells
+        (n_target,) size factors, and weights in the means of treatments; None: all the same.
     treatments
         Number of each block's treatment; those of strata share one.
     seed
         Of the draws.
     """
-    inputs, targets = features
-    means, row = _treatment_means(targets, coupling, size, treatments)
+    (inputs, targets), (size, mass) = features, target_cells
+    weight = np.ones(len(size)) if mass is None else mass
+    means, counts, row = _treatment_means(targets, coupling, size, treatments, weight)
     by_target = loss == "unbiased"
     n_cells = coupling.n_target if by_target else coupling.n_source
     treatment, source_treatment = np.full(n_cells, -1), np.full(coupling.n_source, -1)
@@ -154,18 +161,21 @@ def pairs_of(
     if averages is not None:
         matched &= ~np.isnan(averages.size)
     items = np.flatnonzero(matched)
-    return Pairs(loss, inputs, targets, size, items, treatment, source_treatment, means, averages, sampler, seed)
+    return Pairs(
+        loss, inputs, targets, size, items, treatment, source_treatment, means, counts, averages, sampler, seed
+    )
 
 
 def _treatment_means(
-    targets: Rows, coupling: Coupling, size: FloatArray, treatments: IntArray
-) -> tuple[FloatArray, IntArray]:
-    """Mean of every treatment's target cells at size one, and the row of each block of the coupling among them."""
+    targets: Rows, coupling: Coupling, size: FloatArray, treatments: IntArray, weight: FloatArray
+) -> tuple[FloatArray, FloatArray, IntArray]:
+    """Mean of every treatment's target cells at size one, their number, and the row of each block among them."""
     used, row = np.unique(treatments, return_inverse=True)
-    total, count = np.zeros((len(used), targets.shape[1])), np.zeros(len(used))
+    total, mass, count = np.zeros((len(used), targets.shape[1])), np.zeros(len(used)), np.zeros(len(used))
     for block, place in zip(coupling.blocks, row, strict=True):
         for start in range(0, len(block.target), LARGEST_CHUNK):
             cells = block.target[start : start + LARGEST_CHUNK]
-            total[place] += (targets.take(cells) / size[cells][:, None]).sum(axis=0, dtype=np.float64)
+            total[place] += (targets.take(cells) * (weight[cells] / size[cells])[:, None]).sum(axis=0, dtype=np.float64)
+        mass[place] += weight[block.target].sum()
         count[place] += len(block.target)
-    return (total / count[:, None]).astype(np.float32), row
+    return (total / mass[:, None]).astype(np.float32), count, row

@@ -63,7 +63,8 @@ class Predictions:
             Cells whose treatment (the column of ``obs`` that was matched by) is one of those trained on are predicted
             around the mean that the target measured for it: the network's prediction is moved by the difference
             between that mean and its own mean for the treatment, and its deviations are shrunk as far as held-out
-            cells ask for. All other cells, and all cells if False, are predicted from their features alone. Then
+            cells ask for. All other cells, among them those that the match left out and those of treatments with fewer
+            than five target cells, and all cells if False, are predicted from their features alone. Then
             differences between treatments are what the features say; else they are those measured in the target.
         batch_size
             Cells at a time.
@@ -222,6 +223,6 @@ class Predictions:
         mdata = self._data() if data is None else data
         adata = _access.modality(mdata, self.setup.source) if isinstance(mdata, MuData) else mdata
         inputs = input_rows(adata, self.setup)
-        codes = treatment_codes(adata, self.setup.treatment, fitted.anchors.treatments, use=use_treatment)
+        codes = treatment_codes(adata, self.setup, fitted.anchors, use=use_treatment)
         found = by_portion(function, inputs, codes, network.location.weight.device, size)
         return adata.obs_names, codes >= 0, found

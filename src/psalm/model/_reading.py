@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from psalm import _access, _checks, _matches
+from psalm import _access, _cells, _checks, _matches
 from psalm.core.likelihoods import LIKELIHOODS, counts, suited
 from psalm.core.losses import LOSSES
 from psalm.model._setup import Setup
@@ -170,3 +170,10 @@ def sizes_of(targets: Rows, coupling: Coupling, setup: Setup) -> FloatArray:
         )
         raise ValueError(msg)
     return np.asarray(size / np.median(size[matched]))
+
+
+def masses_of(mdata: MuData, setup: Setup) -> FloatArray | None:
+    """Weight of every target cell, where the match was told any."""
+    params = _access.run(mdata, setup.match_key, "tl.match", "match_key")["params"]
+    codes = _matches.blocks_of(mdata, setup.target, setup.match_key)
+    return _cells.masses(mdata, setup.target, params["mass"] or None, codes)

@@ -117,7 +117,8 @@ def packed(setup: Setup, network: Network, fitted: Fitted) -> dict[str, Any]:
             known: [torch.as_tensor(part) for part in (found.calibration, found.test)]
             for known, found in (("features", fitted.residuals), ("treatment", fitted.residuals_known))
         },
-        "anchors": asdict(fitted.anchors) | {"treatments": list(fitted.anchors.treatments)},
+        "anchors": asdict(fitted.anchors)
+        | {"treatments": list(fitted.anchors.treatments), "known": list(fitted.anchors.known or ())},
     }
 
 
@@ -134,7 +135,7 @@ def unpacked(stored: dict[str, Any]) -> tuple[Setup, Network, Fitted]:
         history[name] = pd.DataFrame({name: losses}, index=pd.Index(epochs, name="epoch"))
     table = pd.DataFrame(stored["held_out"]).set_index("treatment")
     alone, known = (Residuals(*map(_array, stored["residuals"][name])) for name in ("features", "treatment"))
-    anchors = Anchors(**stored["anchors"] | {"treatments": tuple(stored["anchors"]["treatments"])})
+    anchors = Anchors(**stored["anchors"] | {name: tuple(stored["anchors"][name]) for name in ("treatments", "known")})
     return setup, network, Fitted(history, stored["best_epoch"], table, alone, known, anchors, "cpu")
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 STEP = "tl.diagnose"
 WITHIN_NULL = (0.025, 0.975)
+NOTHING = "no treatment has three such cells among which it varies."
 
 
 def diagnose(
@@ -38,25 +39,30 @@ def diagnose(
 ) -> pd.DataFrame:
     """Ask a match whether it can be trusted, without any known pair.
 
-    Every check is a number beside its distribution under chance: the scores of the source cells shuffled within their
-    treatment. With many treatments, one in twenty has p ≤ 0.05 by chance alone.
+    Every check is a number beside its distribution under chance: the cells of the source shuffled within their
+    treatment, the scores being given. With many treatments, one in twenty has p ≤ 0.05 by chance alone.
 
+    - "reliability": share of the variance of scores within treatments that is not error of estimation, that of the less
+      reliable modality. Below 0.2 nothing is concluded from the next three.
     - "score agreement": two estimates of the scores with independent errors; partners by the one, correlation of the
-      scores of cell and partners in the other, within treatments. Scores that are noise give 0.
+      scores of cell and partners in the other, within treatments.
     - "stability": the match made twice, by each estimate; correlation of the matched averages. What is not stable is
       noise.
-    - "expected R²": of the matched averages within treatments, as :func:`psalm.tl.evaluate` would find it with the
-      truth, if scores mean the same in both modalities (:mod:`psalm.core.truth_free` has the formula). Far below zero,
-      treatment means are better than matched averages. It is cautious: matched by scores with twice their error, it
-      was up to 0.1 too low for soft matches, most with few cells. On real data with known pairs it ranks matches as the
-      truth does (``benchmarks/accuracy/truth_free.py``). It cannot see a mistake that is stable, such as a variation
-      within treatments that only one modality has.
-    - "hubness": different target cells among one drawn partner per source cell, over the number that chance gives.
+    - "expected R²": of the matched averages within treatments, for true partners that are not among the target cells,
+      if scores mean the same in both modalities (:mod:`psalm.core.truth_free` has the formula). Far below zero,
+      treatment means are better than matched averages. It is cautious: both matches are made by scores with twice their
+      error. On real data with known pairs it ranks matches as the truth does (``benchmarks/accuracy/truth_free.py``).
+    - "hubness": effective number of partners, one drawn for each source cell, over the number that chance gives.
       Below one, some target cells take more than their share.
     - "labels": mass that joins equal labels, for a label finer than the treatment that both modalities know and the
       match was not told.
     - "links": correlation of features that should agree (a gene and its protein) between the source's measurement and
       the matched average of the target's, within treatments.
+
+    None of these can tell a mistake that is stable. Where each modality has its own, reproducible variation within
+    treatments and it looks to the classifiers like that between treatments, cells are matched by it, everything above
+    looks well, and the truth is worse than a guess. That scores mean the same in both modalities is an assumption of
+    the method; labels and links that fail speak against it, and that they pass does not prove it.
 
     Parameters
     ----------
@@ -111,13 +117,14 @@ def diagnose(
     >>> psalm.tl.match(mdata, source="a", target="b", progress=False)
     >>> verdicts = psalm.tl.diagnose(mdata, progress=False)
     >>> list(verdicts["check"])
-    ['score agreement', 'stability', 'expected R²', 'hubness']
-    >>> bool(verdicts["value"][2] > 0)
+    ['reliability', 'score agreement', 'stability', 'expected R²', 'hubness']
+    >>> bool(verdicts["value"][1] > 0)
     True
     """
     _access.container(mdata)
     _checks.whole_number("n_permutations", n_permutations, least=1)
     params = _access.run(mdata, match_key, "tl.match", "match_key")["params"]
+    _access.claim(mdata, _keys.MatchKeys(match_key).diagnosis, STEP)
     coupling = _matches.coupling(mdata, match_key)
     if not coupling.blocks:
         msg = f"No treatment of the match {match_key!r} has cells on both sides here, so there is nothing to check."
@@ -127,7 +134,7 @@ def diagnose(
     evidence = _truth_free.Evidence(mdata, match_key, coupling, features, generator, n_permutations)
     groups = _groups(mdata, match_key, evidence)
     rows, found = [], []
-    with bar(3 + (labels is not None) + (links is not None), "checks", unit="check", show=progress) as progress_bar:
+    with bar(5 + (labels is not None) + (links is not None), "checks", unit="check", show=progress) as progress_bar:
         for check in _all(evidence, labels, links, link_rep):
             part, verdict = _done(check, groups)
             rows += part
@@ -171,6 +178,8 @@ def _done(check: Check | Missing, groups: dict[str, IntArray]) -> tuple[list[dic
     every = np.sort(np.concatenate(list(groups.values())))
     parts = {} if check.alone else groups
     tested = {name: check.of(blocks) for name, blocks in parts.items()} | {"": check.of(every)}
+    if np.isnan(tested[""].value):
+        return _done(_truth_free.Missing(check.name, NOTHING), groups)
     rows = [_row(check.name, name, found) for name, found in tested.items()]
     values = [row["p_value"] for row in rows if row["treatment"] and not np.isnan(row["p_value"])]
     last = rows[-1]
@@ -182,7 +191,8 @@ def _done(check: Check | Missing, groups: dict[str, IntArray]) -> tuple[list[dic
 
 
 def _row(check: str, treatment: str, found: Statistic) -> dict[str, Any]:
-    lower, upper = np.quantile(found.null, WITHIN_NULL) if not np.isnan(found.value) else (np.nan, np.nan)
+    known = not np.isnan(found.value) and not np.isnan(found.null).any()
+    lower, upper = np.quantile(found.null, WITHIN_NULL) if known else (np.nan, np.nan)
     return {
         "check": check,
         "treatment": treatment,

@@ -69,7 +69,8 @@ def evaluate(
     A DataFrame, also written to ``mdata.uns[match_key + "_evaluation"]``: one row per treatment of the match
     (``scope`` "treatment"; NaN where none of its cells is scored) and one for all (``scope`` "all": means over cells,
     R² with sums pooled). Each metric is followed by ``_lower`` and ``_upper``, its 95 % bootstrap interval over cells;
-    it says how far the metric depends on which cells were measured, the match being given. Columns:
+    it says how far the metric depends on which cells were measured, the match being given (of R² it is too narrow in
+    treatments of fewer than some 30 pairs). Columns:
 
     - ``n_source``, ``n_target``, ``n_pairs``: matched cells and true pairs scored; ``n_treatments`` with such pairs;
     - ``foscttm``: fraction of the treatment's cells with more mass than the true partner, ties one half, mean of the
@@ -111,6 +112,10 @@ def evaluate(
     partner = _truth.partners(mdata, *names, truth)
     if (latent is None and labels is None) or truth is not None:
         _truth.require_pairs(partner, names, truth)
+    key = _keys.MatchKeys(match_key).evaluation
+    if key in mdata.uns and "scope" not in getattr(mdata.uns[key], "columns", ()):
+        msg = f"`mdata.uns[{key!r}]` was not written by `tl.evaluate` and would be lost. Rename it."
+        raise ValueError(msg)
     _checks.whole_number("k", k, least=1)
     _checks.whole_number("n_bootstrap", n_bootstrap, least=0)
     known = Truth(
@@ -126,7 +131,7 @@ def evaluate(
         raise ValueError(msg)
     stored = _access.run(mdata, match_key, "tl.match", "match_key")["table"]["treatment"].astype(str)
     table = _table(coupling, scored(coupling, known), stored.to_list(), np.random.default_rng(rng), n_bootstrap)
-    mdata.uns[_keys.MatchKeys(match_key).evaluation] = table
+    mdata.uns[key] = table
     return table.copy()
 
 

@@ -272,7 +272,8 @@ def _on_device(matcher: Matcher, device: str, n_pairs: int) -> Matcher:
 def _settings(matcher: Any) -> dict[str, Any]:
     """The matcher's fields, as far as files can hold them."""
     fields = asdict(matcher) if is_dataclass(matcher) else {}  # type: ignore[arg-type]
-    return {name: value for name, value in fields.items() if isinstance(value, str | int | float)}
+    kept = {name: value for name, value in fields.items() if isinstance(value, str | int | float | tuple)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
 
 def _block_column(
