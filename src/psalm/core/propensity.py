@@ -55,8 +55,9 @@ class Rows:
         jackknife (Shao and Wu, 1989). NaN with one repeat, and for cells without a treatment.
     error
         (n_rows, n_treatments) one draw of that error: the difference of the means of the first and the second half of
-        the repeats, of variance ``noise`` in all. ``log_odds ± error`` are as noisy as two independent estimates, each
-        with twice the noise (data fission: Leiner et al., JASA 2023). NaN as ``noise``.
+        the repeats, of variance ``noise`` in all. ``log_odds ± error`` are, for each cell, as noisy as two independent
+        estimates with twice the noise (data fission: Leiner et al., JASA 2023); true errors of cells that are alike
+        are alike, drawn ones less so. NaN as ``noise``.
     """
 
     log_odds: FloatArray

@@ -72,7 +72,11 @@ class Scores:
         if error is not None and not np.isnan(error).all():
             if self.error is None:
                 self.error = np.full_like(self.values, np.nan)
-            self.error[cells] = error if self.basis is None else self.basis.turn(error)
+            kept = error if self.basis is None else self.basis.turn(error)
+            self.error[cells] = kept
+            squares, all_squares = (kept**2).sum(axis=1), (error**2).sum(axis=1)
+            share = np.divide(squares, all_squares, out=np.ones(len(cells)), where=all_squares > 0)
+            self.noise[cells] *= share  # noise is that of the scores as they are kept, as epsilon compares it
         self.values[cells] = log_odds if self.basis is None else self.basis.compress(log_odds)
         self.own[cells], self.response[cells] = own_and_response(
             self.layout, log_odds, self.codes[cells], self.reference
