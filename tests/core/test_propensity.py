@@ -105,3 +105,47 @@ def test_the_ensemble_scores_new_cells_like_unlabelled_ones(rng):
     features, codes = rng.normal(size=(90, 3)), np.repeat([0, 1, -1], 30)
     found = CrossFit(LogisticClassifier())(features, codes, 2, rng)
     np.testing.assert_allclose(found.ensemble.log_odds(features[60:]), found.log_odds[60:])
+
+
+class Shaken:
+    """Ridge logistic regression whose log-likelihoods are moved by noise of the seed, the same for all cells but two
+    columns: a classifier that is random itself.
+    """
+
+    def __init__(self, strength):
+        self.strength = strength
+
+    def fit(self, features, codes, n_treatments, seed=0, weights=None):
+        fitted = LogisticClassifier().fit(features, codes, n_treatments, seed, weights)
+        turn = np.random.default_rng(seed).normal(size=(features.shape[1], n_treatments)) * self.strength
+
+        class Moved:
+            log_prior, n_treatments = fitted.log_prior, fitted.n_treatments
+
+            @staticmethod
+            def log_likelihood(features):
+                return fitted.log_likelihood(features) + features @ turn
+
+        return Moved()
+
+
+def test_what_the_seed_does_counts_once_per_repeat():
+    """Independent: the variance that the seed adds is known, strength² · ‖x‖² a column, less one for centring."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(3, size=600)
+    features = rng.normal(size=(600, 4)) + np.eye(3, 4)[codes]
+    plain, shaken = (
+        CrossFit(classifier, n_folds=5, n_repeats=4, calibrator=NoCalibrator())(
+            features, codes, 3, np.random.default_rng(1)
+        )
+        for classifier in (LogisticClassifier(), Shaken(0.5))
+    )
+    assert plain.chance == 0
+    assert shaken.chance > 0.8
+    added = 0.25 * (features**2).sum(axis=1).mean() * 2
+    noise = [found.rows(np.arange(600)).noise.mean() for found in (plain, shaken)]
+    # four repeats average it out to a quarter; were it taken for the cells' it would count four times
+    assert noise[1] - noise[0] < 2 * added / 4 + noise[0] * 3
+    assert noise[1] < added
+    error = shaken.rows(np.arange(600)).error
+    assert (error**2).sum(axis=1).mean() == pytest.approx(noise[1], rel=0.5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from scipy import sparse
@@ -42,6 +42,8 @@ class KernelClassifier:
     equal_scales
         Divide each feature by its own standard deviation instead: for features in units of their own.
     """
+
+    deterministic: ClassVar[bool] = True
 
     C: float = 0.03
     balance: float = 0.5

@@ -52,7 +52,9 @@ class Rows:
         Centred log-odds (n_rows, n_treatments): calibrated and capped, and as the classifier claims.
     noise
         (n_rows,) error variance of ``log_odds``, summed over treatments: what repeats differ by, as a delete-a-group
-        jackknife (Shao and Wu, 1989). NaN with one repeat, and for cells without a treatment.
+        jackknife (Shao and Wu, 1989). Of a classifier that is random itself (initial weights, batches), the share of
+        that variance which two trainings on the same cells differ by counts once per repeat only, as it averages out.
+        NaN with one repeat, and for cells without a treatment.
     error
         (n_rows, n_treatments) one draw of that error: the difference of the means of the first and the second half of
         the repeats, of variance ``noise`` in all. ``log_odds ± error`` are, for each cell, as noisy as two independent
@@ -78,6 +80,8 @@ class Propensity:
         Trained and calibrated.
     ensemble
         All models, for cells without a treatment and for new cells.
+    chance
+        Share of the variance between repeats that comes from the classifier's seed.
     """
 
     features: Matrix
@@ -85,6 +89,7 @@ class Propensity:
     batches: IntArray | None
     repeats: tuple[Repeat, ...]
     ensemble: Ensemble
+    chance: float = 0.0
 
     @property
     def n_treatments(self) -> int:
@@ -129,8 +134,11 @@ class Propensity:
                     error[own] += sign * calibrated
         spread = np.full(len(cells), np.nan)
         if n_repeats > 1:  # a repeat trains on a share 1 − 1/K of the cells: its variance, given them, is 1/(K − 1)
-            spread = np.maximum(squares - (found**2).sum(axis=1), 0.0) * n_repeats / (n_repeats - 1) * (n_folds - 1)
-        error *= np.sqrt(n_folds - 1) if n_repeats > 1 else np.nan
+            factor = (n_folds - 1) * (1 - self.chance) + self.chance / n_repeats
+            spread = np.maximum(squares - (found**2).sum(axis=1), 0.0) * n_repeats / (n_repeats - 1) * factor
+            error *= np.sqrt(factor)
+        else:
+            error[:] = np.nan
         unlabelled = np.flatnonzero(self.codes[cells] < 0)
         if len(unlabelled):
             found[unlabelled] = self.ensemble.log_odds(*self._inputs(cells[unlabelled]))
@@ -207,14 +215,33 @@ class CrossFit:
         inputs = _Inputs(features, codes, batches, n_treatments)
         repeats: list[Repeat] = []
         members: list[Member] = []
+        first_seeds: list[int] = []
         for _ in range(self.n_repeats):
             folds = self._deal(codes, groups, rng)
             seeds = rng.integers(2**31, size=self.n_folds).tolist()
+            first_seeds = first_seeds or seeds
             trained = self._train(inputs, folds, seeds, n_jobs=n_jobs, tick=tick)
             repeat, whole = self._calibrate(inputs, folds, trained, rng)
             repeats.append(repeat)
             members += whole
-        return Propensity(features, codes, batches, tuple(repeats), Ensemble(tuple(members)))
+        found = Propensity(features, codes, batches, tuple(repeats), Ensemble(tuple(members)))
+        if self.n_repeats == 1 or getattr(self.classifier, "deterministic", False):
+            return found
+        return replace(found, chance=self._chance(inputs, found, first_seeds))
+
+    def _chance(self, inputs: _Inputs, found: Propensity, seeds: list[int]) -> float:
+        """Share of the variance between repeats that the seed alone makes: one model is trained again with another."""
+        repeat = found.repeats[0]
+        fold, member = next(iter(repeat.members.items()))
+        training = (inputs.codes >= 0) & (repeat.folds != fold)
+        twin = _train_one(self.classifier, inputs, training, seeds[fold] + 1)
+        twin = replace(twin, n_labelled=member.n_labelled, calibration=member.calibration)
+        cells = np.flatnonzero((inputs.codes >= 0) & (repeat.folds == fold))
+        cells = cells[: max(1, CHUNK_ENTRIES // inputs.n_treatments)]
+        first, second = (one.calibrated(one.log_likelihood(*inputs.of(cells))) for one in (member, twin))
+        by_seed = float(((first - second) ** 2).sum() / 2)
+        between = float(found.rows(cells).noise.sum() / (len(repeat.members) - 1))
+        return min(1.0, by_seed / between) if between > 0 else 0.0
 
     def _deal(self, codes: IntArray, groups: IntArray | None, rng: np.random.Generator) -> IntArray:
         if groups is None:
