@@ -32,7 +32,7 @@ ALLOWED = {  # room: rooms it may import; private modules of the package itself 
             "_progress",
             "_scores",
         ),
-        *("_truth", "_truth_free", "_truth_scores", "_cells", "core", "model"),
+        *("_truth", "_truth_free", "_truth_scores", "_recipe", "core", "model"),
     },
     "model": {"model", "_access", "_cells", "_checks", "_keys", "_lightning", "_matches", "core"},
 }

@@ -84,14 +84,19 @@ def write(
         for side, found in zip(("source", "target"), values, strict=True):
             mdata.mod[params[side]].obs[name] = found
     mdata.uns[keys.uns] = result
-    for stale in (keys.evaluation, keys.diagnosis):  # of an earlier match under this key
-        if _is_of_match(mdata.uns.get(stale)):
+    for stale, is_own in ((keys.evaluation, is_evaluation), (keys.diagnosis, _is_diagnosis)):  # of an earlier match
+        if is_own(mdata.uns.get(stale)):
             del mdata.uns[stale]
 
 
-def _is_of_match(stored: Any) -> bool:
-    """Whether this is a table of ``tl.evaluate`` or what ``tl.diagnose`` wrote."""
-    return "scope" in getattr(stored, "columns", ()) or (isinstance(stored, Mapping) and "verdicts" in stored)
+def is_evaluation(stored: Any) -> bool:
+    """Whether this is a table of ``tl.evaluate``."""
+    return "scope" in getattr(stored, "columns", ())
+
+
+def _is_diagnosis(stored: Any) -> bool:
+    """Whether ``tl.diagnose`` wrote this."""
+    return isinstance(stored, Mapping) and "verdicts" in stored
 
 
 def shares(found: list[TreatmentMatch], spread: Spread) -> tuple[FloatArray, FloatArray]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-    from psalm.core._types import FloatArray, IntArray
+    from psalm.core._types import FloatArray, IntArray, Matrix
 
 WIDE, N_COMPS = 200, 50
 """Features beyond so many are first reduced to so many components."""
@@ -204,14 +204,24 @@ def features(
     mdata: MuData, names: tuple[str, str], use_rep: str | Mapping[str, str] | None
 ) -> tuple[FloatArray, FloatArray]:
     """Dense features of source and target, as components where they are many."""
-    first, second = (narrowed(_access.features(mdata, name, use_rep)) for name in names)
+    first, second = (narrowed(_access.features(mdata, name, use_rep).values) for name in names)
     return first, second
 
 
-def narrowed(features: _access.Features) -> FloatArray:
+def narrowed(values: Matrix) -> FloatArray:
     """Dense features, as components where they are many."""
-    if features.values.shape[1] <= WIDE:
-        return features.dense()
+    if values.shape[1] <= WIDE:
+        return np.asarray(values.toarray() if sparse.issparse(values) else values, dtype=np.float64)
     from sklearn.decomposition import TruncatedSVD
 
-    return np.asarray(TruncatedSVD(N_COMPS, random_state=0).fit_transform(features.values), dtype=np.float64)
+    return np.asarray(TruncatedSVD(N_COMPS, random_state=0).fit_transform(values), dtype=np.float64)
+
+
+def compared_in(mdata: MuData, target: str, use_rep: str | None) -> FloatArray:
+    """Features of the target (n_target, k) that averages are compared in: z-scores, or a representation as it is."""
+    found = _access.features(mdata, target, use_rep)
+    values = found.dense()
+    if found.said.startswith("obsm"):
+        return values
+    spread = values.std(axis=0)
+    return np.asarray((values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0))

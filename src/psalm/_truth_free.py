@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from psalm import _access, _cells, _checks, _keys, _matches, _scores
-from psalm._rematch import Rematch
+from psalm._recipe import Recipe
 from psalm.core import verdicts
 from psalm.core.permutation import Statistic, relate
 from psalm.core.truth_free import (
     Expectation,
+    Noise,
     Spreading,
     averages_over,
     block_means,
     halves,
     label_shares,
     one_hot,
-    reliability,
 )
 
 if TYPE_CHECKING:
@@ -93,10 +93,15 @@ class Evidence:
     n_permutations: int
 
     @property
+    def params(self) -> dict[str, Any]:
+        """Of the match."""
+        found: dict[str, Any] = _access.run(self.mdata, self.key, "tl.match", "match_key")["params"]
+        return found
+
+    @property
     def names(self) -> tuple[str, str]:
         """Source and target."""
-        params = _access.run(self.mdata, self.key, "tl.match", "match_key")["params"]
-        return str(params["source"]), str(params["target"])
+        return str(self.params["source"]), str(self.params["target"])
 
     @property
     def blocks(self) -> list[IntArray]:
@@ -112,21 +117,16 @@ class Evidence:
         """Covariance within blocks, and under permutation."""
         return relate(u, v, self.blocks, self.rng, self.n_permutations)
 
-    @cached_property
-    def average(self) -> FloatArray:
-        """Matched averages of the features."""
-        return self.coupling.pull(self.features)
-
     def scores(self) -> tuple[list[FloatArray], list[FloatArray]] | str:
-        """Scores of source and target and a draw of their error, 0 where it is not known; or why there are none."""
-        params = _access.run(self.mdata, self.key, "tl.match", "match_key")["params"]
-        error = _keys.PropensityKeys(params["propensity_key"]).error
+        """Scores of source and target and a draw of their error, NaN where it is not known; or why there are none."""
+        key = str(self.params["propensity_key"])
+        error = _keys.PropensityKeys(key).error
         if any(error not in self.mdata.mod[name].obsm for name in self.names):
             return (
                 f"scores have no obsm[{error!r}]. Run `tl.propensity` with `n_repeats=2` or more, and match again; "
                 "scores of `tl.score` have none."
             )
-        scores = [_scores.scores(self.mdata, name, params["propensity_key"]).astype(float) for name in self.names]
+        scores = [_scores.scores(self.mdata, name, key).astype(float) for name in self.names]
         return scores, [np.asarray(self.mdata.mod[name].obsm[error], dtype=float) for name in self.names]
 
 
@@ -137,40 +137,32 @@ def from_scores(evidence: Evidence) -> Iterator[Check | Missing]:
         yield from (Missing(name, found) for name in (RELIABILITY, SCORES, STABILITY, R2))
         return
     scores, errors = found
-    shares = {
-        name: [reliability(s, e, [cells]) for cells in side]
-        for name, s, e, side in zip(evidence.names, scores, errors, evidence.sides, strict=True)
-    }
-    every = {
-        name: reliability(s, e, side)
-        for name, s, e, side in zip(evidence.names, scores, errors, evidence.sides, strict=True)
-    }
-    yield Check(RELIABILITY, partial(_weaker, shares, every, evidence), lambda _: verdicts.reliability(every))
+    sides = zip(scores, errors, evidence.sides, strict=True)
+    noise = dict(zip(evidence.names, (Noise.of(s, e, side) for s, e, side in sides), strict=True))
+    shares = {name: one.reliability() for name, one in noise.items()}
+
+    def weaker(blocks: IntArray) -> Statistic:
+        n_cells = sum(len(evidence.blocks[block]) for block in blocks)
+        return Statistic(n_cells, min(one.reliability(blocks) for one in noise.values()), np.full(1, np.nan))
+
+    yield Check(RELIABILITY, weaker, lambda _: verdicts.reliability(shares))
     try:
-        again = Rematch.of(evidence.mdata, evidence.key)
+        again = Recipe.of(evidence.mdata, evidence.key)
     except ValueError as reason:
         yield from (Missing(name, str(reason)) for name in (SCORES, STABILITY, R2))
         return
-    reliable = all(share >= verdicts.RELIABLE for share in every.values())
+    reliable = all(share >= verdicts.RELIABLE for share in shares.values())
     estimates: list[list[FloatArray]] = [
         [s + sign * np.nan_to_num(e) for s, e in zip(scores, errors, strict=True)] for sign in (1, -1)
     ]
-    couplings = [again(pair) for pair in estimates]
+    couplings = [again(pair).coupling for pair in estimates]
     related = evidence.relate(estimates[1][0], couplings[0].pull(estimates[1][1]))
     yield Check(SCORES, related.correlation, partial(verdicts.score_agreement, reliable=reliable))
     y = evidence.features
     same = evidence.relate(*(coupling.pull(y) for coupling in couplings))
     yield Check(STABILITY, same.correlation, partial(verdicts.stability, reliable=reliable))
-    expectation = Expectation.of(evidence.coupling, y, evidence.average, _apart(evidence, couplings))
+    expectation = Expectation.of(evidence.coupling, y, evidence.coupling.pull(y), _apart(evidence, couplings))
     yield Check(R2, expectation.r2, partial(verdicts.expected_r2, reliable=reliable))
-
-
-def _weaker(shares: dict[str, list[float]], every: dict[str, float], evidence: Evidence, blocks: IntArray) -> Statistic:
-    """Reliability of the less reliable modality, over some blocks: of one treatment or of all."""
-    whole = len(blocks) == len(evidence.blocks)
-    found = [every[name] if whole else float(np.mean([of[k] for k in blocks])) for name, of in shares.items()]
-    n_cells = int(sum(len(evidence.blocks[k]) for k in blocks))
-    return Statistic(n_cells, min(found), np.full(evidence.n_permutations, np.nan))
 
 
 def _apart(evidence: Evidence, couplings: Sequence[Coupling]) -> list[Relation]:
@@ -186,10 +178,9 @@ def _apart(evidence: Evidence, couplings: Sequence[Coupling]) -> list[Relation]:
 
 def of_hubs(evidence: Evidence) -> Iterator[Check | Missing]:
     """Whether partners are spread."""
-    params = _access.run(evidence.mdata, evidence.key, "tl.match", "match_key")["params"]
     target = evidence.names[1]
     codes = _matches.blocks_of(evidence.mdata, target, evidence.key)
-    given = _cells.masses(evidence.mdata, target, params["mass"] or None, codes)
+    given = _cells.masses(evidence.mdata, target, evidence.params["mass"] or None, codes)
     mass = np.ones(len(codes)) if given is None else given
     spreading = Spreading.of(evidence.coupling, mass, evidence.rng, evidence.n_permutations)
     yield Check(HUBNESS, spreading.share, verdicts.hubness)
@@ -255,13 +246,3 @@ def _spread(values: FloatArray, blocks: Sequence[IntArray]) -> FloatArray:
             squares, count = squares + ((known - known.mean(axis=0)) ** 2).sum(axis=0), count + len(known)
     spread = np.sqrt(squares / max(count, 1))
     return np.asarray(np.where(spread > 0, spread, 1.0))
-
-
-def features(mdata: MuData, target: str, use_rep: str | None) -> FloatArray:
-    """Features of the target that averages are compared in; z-scored unless they are a representation."""
-    found = _access.features(mdata, target, use_rep)
-    values = _matches.narrowed(found)
-    if found.said.startswith("obsm"):
-        return values
-    spread = values.std(axis=0)
-    return np.asarray((values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0))

@@ -144,8 +144,8 @@ def test_what_the_seed_does_counts_once_per_repeat():
     assert shaken.chance > 0.8
     added = 0.25 * (features**2).sum(axis=1).mean() * 2
     noise = [found.rows(np.arange(600)).noise.mean() for found in (plain, shaken)]
-    # four repeats average it out to a quarter; were it taken for the cells' it would count four times
-    assert noise[1] - noise[0] < 2 * added / 4 + noise[0] * 3
-    assert noise[1] < added
+    # four repeats average it out to a quarter; were it taken for error of the cells it would count four times.
+    # One repeat more or less like the others moves it: .59 to .92 over five seeds of the cells, .6 expected
+    assert noise[1] == pytest.approx(noise[0] + added / 4, rel=0.35)
     error = shaken.rows(np.arange(600)).error
     assert (error**2).sum(axis=1).mean() == pytest.approx(noise[1], rel=0.5)

@@ -9,13 +9,13 @@ from psalm.core.permutation import relate
 from psalm.core.plan import SparsePlan
 from psalm.core.truth_free import (
     Expectation,
+    Noise,
     Spreading,
     averages_over,
     block_means,
     halves,
     label_shares,
     one_hot,
-    reliability,
 )
 
 
@@ -61,9 +61,10 @@ def test_expected_r2_is_that_of_the_truth_where_errors_are_independent():
     known = np.arange(n) % 4 > 0  # both estimates are known for three cells of four
     first = np.where(known[:, None], averages[1], np.nan)
     relation = relate(first, averages[2], [np.arange(n)], rng, 1)
-    coupling = Coupling(n, n, one_block(np.ones((n, 1))).blocks)  # stands for the block only
-    whole = Coupling(n, n, (Block(0, np.arange(n), np.arange(n), coupling.blocks[0].plan),))
-    expectation = Expectation.of(whole, y, averages[0], [relation, relation])
+    plan = SparsePlan(sparse.csr_matrix((n, n)))  # not looked at: averages are given
+    expectation = Expectation.of(
+        Coupling(n, n, (Block(0, np.arange(n), np.arange(n), plan),)), y, averages[0], [relation, relation]
+    )
     assert expectation.r2(np.array([0])).value == pytest.approx(truth, abs=0.05)
 
 
@@ -121,11 +122,18 @@ def test_p_values_of_partners_are_uniform_under_chance():
 
 
 def test_reliability_by_hand():
-    """Scores 0, 3, 6 around their mean: 18; errors 1, 0, −1: 2. The fourth cell has no error and takes no part."""
-    scores, error = np.array([[0.0], [3], [6], [99]]), np.array([[1.0], [0], [-1], [np.nan]])
-    assert reliability(scores, error, [np.arange(4)]) == pytest.approx(1 - 2 / 18)
-    assert np.isnan(reliability(np.ones((4, 1)), error, [np.arange(4)]))
-    assert np.isnan(reliability(scores, error, [np.array([0, 1])]))  # two cells
+    """Scores 0, 3, 6 around their mean: 18; errors 1, 0, −1: 2. The fourth cell has no error and takes no part.
+
+    A second block has squares 2 and 2: alone 0, together 1 − 4/20. A third has two cells, which say nothing.
+    """
+    scores = np.array([0.0, 3, 6, 99, 1, 2, 3, 5, 6])[:, None]
+    error = np.array([1.0, 0, -1, np.nan, 1, 0, -1, 3, 4])[:, None]
+    found = Noise.of(scores, error, [np.arange(4), np.arange(4, 7), np.arange(7, 9)])
+    assert found.reliability(np.array([0])) == pytest.approx(1 - 2 / 18)
+    assert found.reliability(np.array([1])) == pytest.approx(0)
+    assert found.reliability() == pytest.approx(1 - 4 / 20)
+    assert np.isnan(found.reliability(np.array([2])))
+    assert np.isnan(Noise.of(np.ones((9, 1)), error, [np.arange(9)]).reliability())
 
 
 def test_label_shares_by_hand():

@@ -5,11 +5,13 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from psalm.model import CrossModal
 from psalm.model._anchors import SLOPES, Anchors, chosen
+from psalm.model._fit import _settled
 
 
 def test_outputs_are_moved_to_the_measured_mean_and_shrunk_towards_it():
@@ -26,6 +28,22 @@ def test_the_smallest_slope_within_one_standard_error_is_chosen():
     assert chosen(losses[:1]) == 0  # one cell says nothing
     assert SLOPES[0] == 0
     assert SLOPES[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("losses", "slope", "known"),
+    [
+        pytest.param((0.5, 0.3, 0.4), 0.7, None, id="the treatment helps"),
+        pytest.param((0.2, 0.3, 0.4), 0.7, (False, False), id="features alone do best"),
+        pytest.param((0.5, 0.4, 0.4), 0.0, None, id="means do as well"),
+        pytest.param((0.41, 0.42, 0.4), 0.0, None, id="means do best, features alone second"),
+    ],
+)
+def test_what_held_out_losses_decide(losses, slope, known):
+    """Losses of features alone, with the treatment, and of its mean."""
+    table = pd.DataFrame([losses], index=["all"], columns=["loss", "loss_with_treatment", "treatment_mean_loss"])
+    found = _settled(Anchors(("a", "b"), torch.zeros(2, 1), torch.ones(2, 1)), table, 0.7)
+    assert (found.slope, found.known) == (slope, known)
 
 
 def test_where_features_say_nothing_predictions_are_the_treatments_means(matched):

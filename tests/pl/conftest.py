@@ -158,6 +158,7 @@ def add_prediction(mdata, names):
             "use_treatment": False,
         },
         "features": mdata["b"].var_names.to_numpy().astype(object),
+        "means": {"treatments": np.array(names, dtype=object), "measured": target, "predicted": target + noise},
         "table": pd.DataFrame(
             {
                 "treatment": [*sorted(names), "all"],

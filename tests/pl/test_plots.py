@@ -268,18 +268,6 @@ def test_prediction_draws_means_of_treatments(stored):
     np.testing.assert_allclose(losses.collections[3].get_offsets()[:, 0], table["loss_with_treatment"][rows])
 
 
-def test_prediction_of_counts_is_compared_with_cells_of_median_size(stored):
-    counts = np.abs(np.round(10 * stored["b"].X))
-    counts[0] *= 7
-    stored["b"].X = counts
-    stored.uns["b_predicted"]["params"]["likelihood"] = "nb"
-    ax = psalm.pl.prediction(stored, features=["b_2"], show=False)[0]
-    total = counts.sum(axis=1)
-    means = stored["b"].to_df().mul(np.median(total) / total, axis=0)
-    means = means.groupby(stored["b"].obs["treatment"], observed=True).mean()
-    np.testing.assert_allclose(ax.collections[0].get_offsets()[:, 0], means["b_2"], rtol=1e-6)
-
-
 def test_history_draws_losses_and_marks_the_best_epoch(model):
     ax = psalm.pl.history(model, show=False)
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), model.history["train_loss_epoch"].iloc[:, 0])

@@ -64,3 +64,24 @@ def test_columns_are_the_features_where_the_representation_has_them(matched):
     psalm.pp.represent(matched, "b", kind="features", n_comps=3)
     psalm.tl.predict(matched, source="a", target="b", max_epochs=1, progress=False)
     assert list(matched["a"].obsm["b_predicted"].columns) == ["b_PC1", "b_PC2", "b_PC3"]
+
+
+@pytest.mark.filterwarnings("ignore:Held-out cells are predicted no better")  # one epoch
+@pytest.mark.parametrize("counts", [False, True])
+def test_means_by_treatment_are_stored(matched, counts):
+    """Independent: pandas; of counts at the size of the median cell."""
+    rep = "X"
+    if counts:
+        rep, matched["b"].layers["counts"] = "counts", np.abs(np.round(10 * matched["b"].X))
+        matched["b"].layers["counts"][0] *= 7
+    psalm.tl.predict(matched, source="a", target="b", target_rep=rep, max_epochs=1, progress=False)
+    stored = matched.uns["b_predicted"]["means"]
+    values = pd.DataFrame(matched["b"].layers["counts"] if counts else matched["b"].X)
+    if counts:
+        total = values.sum(axis=1)
+        values = values.mul(np.median(total) / total, axis=0)
+    measured = values.groupby(matched["b"].obs["treatment"].astype(str).to_numpy()).mean()
+    order = list(stored["treatments"])
+    np.testing.assert_allclose(stored["measured"], measured.loc[order], rtol=1e-4, atol=1e-4)
+    predicted = matched["a"].obsm["b_predicted"].groupby(matched["a"].obs["treatment"].astype(str)).mean()
+    np.testing.assert_allclose(stored["predicted"], predicted.loc[order], rtol=1e-5)

@@ -25,7 +25,11 @@ class OneTreatment:
 
 
 class Classifier(Protocol):
-    """A way to learn the treatment from features."""
+    """A way to learn the treatment from features.
+
+    One whose models do not depend on the seed may say so by an attribute ``deterministic``, which is true; of others
+    one model is trained twice.
+    """
 
     def fit(
         self,

@@ -154,7 +154,7 @@ def _cross_fit(
     """One cross-fit per factor; a single factor has the modality's stream for itself."""
     fit, factors = cells.cross_fit, layout.factors
     streams = [rng] if len(factors) == 1 else rng.spawn(len(factors))
-    with progress(fit.n_folds * fit.n_repeats * len(factors), f"propensity of {name}", "model") as tick:
+    with progress(fit.n_models * len(factors), f"propensity of {name}", "model") as tick:
         return [
             fit(
                 cells.features,

@@ -225,9 +225,21 @@ class CrossFit:
             repeats.append(repeat)
             members += whole
         found = Propensity(features, codes, batches, tuple(repeats), Ensemble(tuple(members)))
-        if self.n_repeats == 1 or getattr(self.classifier, "deterministic", False):
+        if not self._asks_chance:
             return found
-        return replace(found, chance=self._chance(inputs, found, first_seeds))
+        found = replace(found, chance=self._chance(inputs, found, first_seeds))
+        tick()
+        return found
+
+    @property
+    def n_models(self) -> int:
+        """How many models are trained."""
+        return self.n_folds * self.n_repeats + self._asks_chance
+
+    @property
+    def _asks_chance(self) -> bool:
+        """Whether one model is trained again, to tell what the classifier's seed does from what the cells do."""
+        return self.n_repeats > 1 and not getattr(self.classifier, "deterministic", False)
 
     def _chance(self, inputs: _Inputs, found: Propensity, seeds: list[int]) -> float:
         """Share of the variance between repeats that the seed alone makes: one model is trained again with another."""

@@ -57,12 +57,14 @@ class Expectation:
     def of(
         cls, coupling: Coupling, features: FloatArray, average: FloatArray, relations: Sequence[Relation]
     ) -> Expectation:
-        """Sums for a coupling whose matched averages (n_source, k) of features (n_target, k) are known.
+        """Sums for a coupling.
 
         Parameters
         ----------
-        coupling, features, average
+        coupling
             The match.
+        features, average
+            (n_target, k) of the target, and (n_source, k) their matched averages.
         relations
             Of ŷ₊ and ŷ₋, one for each way to deal the target cells.
         """
@@ -93,24 +95,43 @@ class Expectation:
         return Statistic(int(n_cells), float((2 * product - lost) / total), (2 * null - lost) / total)
 
 
-def reliability(scores: FloatArray, error: FloatArray, blocks: Sequence[IntArray]) -> float:
-    """Share of the variance of scores within blocks that is not error, ``1 − Σ ‖e‖² / Σ ‖s‖²``; NaN where none varies.
+@dataclass(frozen=True)
+class Noise:
+    """Squares around the means of blocks, one number per block.
 
     Parameters
     ----------
     scores, error
-        (n_cells, n_columns); cells without an error take no part.
-    blocks
-        Positions of the cells of each block.
+        ``Σ ‖s‖²`` of the scores, and ``Σ ‖e‖²`` of a draw of their error.
     """
-    squares = np.zeros(2)
-    known = known_in(error)
-    for block in blocks:
-        cells = block[known[block]]
-        if len(cells) >= FEWEST_CELLS:
-            within = [values[cells] - values[cells].mean(axis=0) for values in (error, scores)]
-            squares += [(values**2).sum() for values in within]
-    return float(1 - squares[0] / squares[1]) if squares[1] > 0 else float("nan")
+
+    scores: FloatArray
+    error: FloatArray
+
+    @classmethod
+    def of(cls, scores: FloatArray, error: FloatArray, blocks: Sequence[IntArray]) -> Noise:
+        """Sums over the cells of each block with a known error; 0 for fewer than three.
+
+        Parameters
+        ----------
+        scores, error
+            (n_cells, n_columns).
+        blocks
+            Positions of the cells of each block.
+        """
+        squares, known = np.zeros((2, len(blocks))), known_in(error)
+        for place, block in enumerate(blocks):
+            cells = block[known[block]]
+            if len(cells) >= FEWEST_CELLS:
+                within = (values[cells] - values[cells].mean(axis=0) for values in (scores, error))
+                squares[:, place] = [(values**2).sum() for values in within]
+        return cls(squares[0], squares[1])
+
+    def reliability(self, blocks: IntArray | None = None) -> float:
+        """Share of the scores' variance that is not error, in some blocks, by default all; NaN where none varies."""
+        chosen = slice(None) if blocks is None else blocks
+        total = float(self.scores[chosen].sum())
+        return 1 - float(self.error[chosen].sum()) / total if total > 0 else float("nan")
 
 
 def halves(coupling: Coupling, rng: np.random.Generator) -> BoolArray:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import os
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anndata
@@ -14,9 +12,11 @@ from anndata import AnnData
 from scipy import sparse
 
 from psalm._containers import stack
-from psalm.datasets._public import CACHE_VARIABLE
+from psalm.datasets._public import fetch
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from mudata import MuData
 
@@ -57,7 +57,7 @@ def bmmc_citeseq() -> MuData:
     ValueError
         The file is not of the documented layout.
     """
-    counts, obs, var = _read(_unpacked(_fetch()))
+    counts, obs, var = _read(_unpacked(fetch(f"bmmc/{NAME}", FOLDER + NAME, SHA256, progress=True)))
     kept = obs[[*LABELS, *(column for column in DONOR if column in obs)]]
     modalities = {}
     for name, feature_type in FEATURE_TYPES.items():
@@ -98,19 +98,3 @@ def _unpacked(path: Path) -> Path:
             shutil.copyfileobj(packed, whole)
         part.replace(plain)
     return plain
-
-
-def _fetch() -> Path:
-    """Path of the compressed file in the cache; downloaded first where it is missing."""
-    import pooch
-
-    folder = Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("psalm")) / "bmmc"
-    try:
-        return Path(pooch.retrieve(FOLDER + NAME, f"sha256:{SHA256}", fname=NAME, path=folder, progressbar=True))
-    except (OSError, ValueError) as error:
-        reason = "does not have the pinned checksum" if isinstance(error, ValueError) else "could not be downloaded"
-        msg = (
-            f"{NAME!r} {reason} ({type(error).__name__}). Address: {FOLDER}{NAME}. Cache: {folder}. Check the "
-            f"connection and try again, or put the file there yourself ({CACHE_VARIABLE} sets the folder above)."
-        )
-        raise OSError(msg) from error

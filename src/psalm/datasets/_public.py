@@ -119,14 +119,19 @@ def scgem() -> MuData:
 
 
 def _fetch(name: str) -> Path:
-    """Path of a file in the cache; downloaded first where it is missing."""
+    """Path of one of :data:`FILES`."""
+    folder, sha256 = FILES[name]
+    return fetch(name, HOST + folder + Path(name).name, sha256)
+
+
+def fetch(name: str, url: str, sha256: str, *, progress: bool = False) -> Path:
+    """Path of a file in the cache; downloaded first where it is missing, with a bar where that takes long."""
     import pooch
 
     cache = Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("psalm"))
-    folder, sha256 = FILES[name]
-    url = HOST + folder + Path(name).name
+    place = {"fname": Path(name).name, "path": cache / Path(name).parent}
     try:
-        return Path(pooch.retrieve(url, f"sha256:{sha256}", fname=Path(name).name, path=cache / Path(name).parent))
+        return Path(pooch.retrieve(url, f"sha256:{sha256}", progressbar=progress, **place))
     except (OSError, ValueError) as error:
         reason = "does not have the published checksum" if isinstance(error, ValueError) else "could not be downloaded"
         msg = (

@@ -135,9 +135,7 @@ def fit(
         anchors = anchors_of(network, data, treatments)
         losses = held_out_losses(network, data, anchors)
         table = held_out_table(losses, treatments, np.random.default_rng([seed, 4]))
-        anchors = replace(anchors, slope=0.0 if no_better(table) else SLOPES[losses.slope])
-        if table.loc["all", "loss"] < table.loc["all", "loss_with_treatment"]:  # better by features alone
-            anchors = replace(anchors, known=(False,) * len(treatments))
+        anchors = _settled(anchors, table, SLOPES[losses.slope])
         residuals = held_out_residuals(network, data, anchors, seed)
     return Fitted(history, best.epoch, table, *residuals, anchors, str(device))
 
@@ -227,6 +225,15 @@ def held_out_table(losses: HeldOutLosses, treatments: list[str], rng: np.random.
     table = values.groupby("treatment", sort=True).agg(kinds)
     table.loc["all"] = values.agg(kinds)
     return table[["n_cells", "loss", "loss_with_treatment", "treatment_mean_loss"]].astype({"n_cells": int})
+
+
+def _settled(anchors: Anchors, table: pd.DataFrame, slope: float) -> Anchors:
+    """With the slope; without deviations where means do as well, not used at all where features alone do best."""
+    if no_better(table):
+        return replace(anchors, slope=0.0)
+    if table.loc["all", "loss"] < table.loc["all", "loss_with_treatment"]:
+        return replace(anchors, slope=slope, known=(False,) * len(anchors.treatments))
+    return replace(anchors, slope=slope)
 
 
 def no_better(held_out: pd.DataFrame) -> bool:

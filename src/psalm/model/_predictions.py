@@ -164,6 +164,18 @@ class Predictions:
         """How far deviations from the treatment's mean are kept where the treatment is known: 0 not at all, 1 fully."""
         return self._trained()[1].anchors.slope
 
+    def get_treatment_means(self) -> pd.DataFrame:
+        """What the target measured for each treatment that was trained on.
+
+        Returns
+        -------
+        DataFrame (n_treatments, n_outputs), means by the cells' mass, at median size for counts.
+        """
+        network, fitted = self._trained()
+        with torch.no_grad():
+            means = network.expected(fitted.anchors.measured.to(network.location.weight.device)).cpu().numpy()
+        return pd.DataFrame(means, index=list(fitted.anchors.treatments), columns=self.setup.output_names)
+
     def get_coverage(self, coverage: float = 0.9, *, use_treatment: bool = True) -> pd.DataFrame:
         """Do intervals cover what they say? Counted on held-out cells that calibrated nothing.
 

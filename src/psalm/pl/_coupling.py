@@ -104,7 +104,7 @@ def _summary(ax: Axes, mdata: MuData, stored: dict[str, Any], match_key: str) ->
     for side, rivals, shift in (("source", "n_target", -0.18), ("target", "n_source", 0.18)):
         name = str(stored["params"][side])
         obs = mdata.mod[name].obs
-        blocks = _blocks(obs, keys)
+        blocks = _matches.blocks_of(mdata, name, match_key)
         n_rivals = np.append(table[rivals].to_numpy(dtype=float), np.nan)[blocks]
         share = np.exp(obs[keys.entropy].to_numpy(dtype=float)) / n_rivals
         spread_lines(ax, share, blocks, colour=of_modality[name], shift=shift, label=f"cells of {name}")
@@ -112,11 +112,6 @@ def _summary(ax: Axes, mdata: MuData, stored: dict[str, Any], match_key: str) ->
     ax.set(xlabel="effective matches of a cell / cells it could be matched with", xlim=(-0.02, 1.04))
     row_axis(ax, list(_matches.block_names(table)))
     legend_above(ax)
-
-
-def _blocks(obs: pd.DataFrame, keys: _keys.MatchKeys) -> IntArray:
-    """Row of the match's table that each cell belongs to; −1 where it is not matched."""
-    return np.asarray(obs[keys.block].astype(float).fillna(-1).astype(int))
 
 
 @dataclass(frozen=True)
@@ -196,7 +191,7 @@ def _side(mdata: MuData, name: str, match_key: str, treatment: str, order: pd.Se
     stored = _access.run(mdata, match_key, "tl.match", "match_key")
     of_block = stored["table"]["treatment"].astype(str).to_numpy()
     chosen = np.append(of_block == treatment, False)  # cells that are not matched take the last
-    cells = np.flatnonzero(chosen[_blocks(mdata.mod[name].obs, _keys.MatchKeys(match_key))])
+    cells = np.flatnonzero(chosen[_matches.blocks_of(mdata, name, match_key)])
     if not len(cells):
         msg = (
             f"`treatment={treatment!r}` has no matched cells of {name!r} in the match {match_key!r}. "

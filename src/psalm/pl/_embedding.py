@@ -77,7 +77,9 @@ def embedding(
     labels = [mdata.mod[name].obs[str(params["treatment"])] for name in names]
     for cloud, column in zip(places, labels, strict=True):
         draw_cloud(axis, cloud, label_colours(column, of_treatment))
-    _annotate(axis, names, places, two=mdata.mod[names[0]].obsm[basis].shape[1] > 1)
+    two = mdata.mod[names[0]].obsm[basis].shape[1] > 1
+    said = "score PC" if basis == _keys.EMBEDDING else basis
+    _annotate(axis, names, places, (f"{said} 1", f"{said} 2") if two else ("spread", f"{said} 1"))
     legend_beside(axis, labels, of_treatment, "no treatment")
     return finish(figure, axis, show=show, own=ax is None, return_fig=return_fig)
 
@@ -100,10 +102,9 @@ def _draw_links(ax: Axes, found: Partners, n_links: int, source: FloatArray, tar
     ax.add_collection(lines)
 
 
-def _annotate(ax: Axes, names: tuple[str, str], places: list[FloatArray], *, two: bool) -> None:
+def _annotate(ax: Axes, names: tuple[str, str], places: list[FloatArray], said: tuple[str, str]) -> None:
     top = max(float(cloud[:, 1].max()) for cloud in places)
     for name, cloud in zip(names, places, strict=True):
         middle = (cloud[:, 0].max() + cloud[:, 0].min()) / 2
         ax.annotate(name, (middle, top), xytext=(0, 10), textcoords="offset points", ha="center", weight="bold")
-    ax.set_xlabel("score PC 1" if two else "spread")
-    ax.set_ylabel("score PC 2" if two else "score PC 1")
+    ax.set(xlabel=said[0], ylabel=said[1])

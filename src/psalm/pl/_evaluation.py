@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from psalm.pl._axes import OnAxes
 
 MOST_PANELS, FEWEST_METRICS = 6, 3
+FIRST_CHECKS = ("expected R²", "stability", "reliability")
+"""Shown before others where there is no room for all."""
 SIGNIFICANT = 0.05
 ALL, OVERALL = "all", ""
 """Scope of the row for all treatments, and what stands there in place of a treatment."""
@@ -82,7 +84,7 @@ def evaluation(
 
     Points are treatments, the last one (diamond) is all cells, and lines are 95 % intervals. Dashed marks and grey
     bands are what chance gives. Points are filled where the value differs from chance: p ≤ 0.05 for checks, an interval
-    that leaves chance out for metrics.
+    that leaves chance out for metrics. The reliability of scores is a share that chance is not asked about.
 
     Parameters
     ----------
@@ -181,6 +183,7 @@ def _chosen(found: Stored, metrics: Sequence[str] | None) -> list[str]:
     """Metrics and checks to draw: those named, or the first that have numbers."""
     known = [name for name in METRICS if _has(found, name)]
     checks = [str(name) for name in found.checks["check"].unique() if _has(found, str(name))]
+    checks.sort(key=lambda name: FIRST_CHECKS.index(name) if name in FIRST_CHECKS else len(FIRST_CHECKS))
     if metrics is None:
         return [*known[: max(FEWEST_METRICS, MOST_PANELS - len(checks))], *checks][:MOST_PANELS]
     unknown = [name for name in metrics if name not in known and name not in checks]
@@ -209,6 +212,8 @@ def _shown(found: Stored, name: str, names: list[str]) -> Shown:
         _numbers(table, column) for column in ("value", "null", "null_lower", "null_upper", "p_value")
     )
     blank = _constant(len(names), None)
+    if np.isnan(null).all():  # a share that nothing is compared with
+        return Shown(name, "1: all of it", value, blank, blank, blank, blank, blank, np.ones(len(names), dtype=bool))
     return Shown(name, "grey: by chance", value, blank, blank, null, lower, upper, p_value <= SIGNIFICANT)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from psalm.pl._axes import finish, legend_above, on_axes
+from psalm.pl._axes import OF_MODALITIES, finish, legend_above, on_axes
 
 if TYPE_CHECKING:
     from psalm.pl._axes import OnAxes
 
-LOSSES = {"train_loss_epoch": ("training", "#3b6ea8"), "validation_loss": ("held-out", "#e08a1e")}
+LOSSES = {"train_loss_epoch": ("training", OF_MODALITIES[0]), "validation_loss": ("held-out", OF_MODALITIES[1])}
 
 
 def history(model: Any, *, ax: OnAxes = None, show: bool | None = None, return_fig: bool = False) -> object:

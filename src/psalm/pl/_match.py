@@ -67,7 +67,7 @@ def match(
     _cells(axes[0], mdata, table, (str(params["source"]), str(params["target"])))
     _bars(axes[1], table, table["effective_matches"] / table["n_target"], "effective matches / target cells")
     axes[1].axvline(1, color="0.4", linewidth=0.8, linestyle="--", label="uniform match")
-    _entropy(axes[2], mdata.mod[str(params["source"])].obs, table, match_key)
+    _entropy(axes[2], mdata, str(params["source"]), table, match_key)
     _marginal_error(axes[3], table, params["settings"].get("tolerance"))
     for position, one in enumerate(axes):
         row_axis(one, names, named=position == 0)
@@ -85,13 +85,12 @@ def _cells(ax: Axes, mdata: MuData, table: pd.DataFrame, sides: tuple[str, str])
     ax.set_xlim(left=0)
 
 
-def _entropy(ax: Axes, obs: pd.DataFrame, table: pd.DataFrame, match_key: str) -> None:
+def _entropy(ax: Axes, mdata: MuData, source: str, table: pd.DataFrame, match_key: str) -> None:
     """Entropy of each source cell's matches over that of a uniform match; a single target cell leaves no choice."""
-    keys = _keys.MatchKeys(match_key)
-    blocks = obs[keys.block].astype(float).fillna(-1).to_numpy().astype(int)
+    blocks = _matches.blocks_of(mdata, source, match_key)
     largest = np.log(np.append(table["n_target"].to_numpy(dtype=float), np.nan).clip(min=1))[blocks]
-    entropy = obs[keys.entropy].to_numpy(dtype=float)
-    share = np.divide(entropy, largest, out=np.full(len(obs), np.nan), where=largest > 0)
+    entropy = mdata.mod[source].obs[_keys.MatchKeys(match_key).entropy].to_numpy(dtype=float)
+    share = np.divide(entropy, largest, out=np.full(len(entropy), np.nan), where=largest > 0)
     flags = np.append(table["converged"].to_numpy(dtype=bool), True)[blocks]
     for colour, shown in ((FINE, flags), (FLAGGED, ~flags)):
         spread_lines(ax, share, np.where(shown, blocks, -1), colour=colour, shift=0.0, label="")

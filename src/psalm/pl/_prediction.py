@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from psalm import _access, _checks, _keys
 from psalm.pl._axes import colours, finish, given_axes, height_for, legend_above, short
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from psalm.core._types import FloatArray
     from psalm.pl._axes import OnAxes
 
-COUNTS = ("poisson", "nb")
 ALL = "all"
 FEW = 3
 """A correlation over fewer treatments says nothing."""
@@ -90,7 +88,7 @@ def prediction(
     """
     key = _key(_access.container(mdata), target, key, match_key)
     run = _access.run(mdata, key, "tl.predict", "key")
-    means = _means(mdata, key, run)
+    means = _means(mdata, run)
     chosen = _chosen(means, features, n_features)
     losses = _in_order(run["table"], means.all_treatments)
     if ax is None:
@@ -146,44 +144,20 @@ class Means:
         return np.where(known, (first * second).sum(axis=0) / np.where(known, norms, 1.0), np.nan)
 
 
-def _means(mdata: MuData, key: str, run: dict[str, Any]) -> Means:
-    params = run["params"]
-    source, target = str(params["source"]), str(params["target"])
-    obsm = _access.modality(mdata, source, "source").obsm
-    if key not in obsm:
-        msg = f"`mdata[{source!r}].obsm[{key!r}]` does not exist any more. Run `tl.predict` again."
-        raise KeyError(msg)
+def _means(mdata: MuData, run: dict[str, Any]) -> Means:
+    params, stored = run["params"], run["means"]
     column = str(_access.run(mdata, str(params["match_key"]), "tl.match", "match_key")["params"]["treatment"])
-    _, treatments = _access.treatment_codes(mdata, target, column)
-    codes = [_access.treatment_codes(mdata, name, column, treatments)[0] for name in (target, source)]
-    both = [code for code in range(len(treatments)) if all((part == code).any() for part in codes)]
-    measured = _access.features(mdata, target, str(params["target_rep"])).values
-    if params["likelihood"] in COUNTS:
-        measured = _of_median_size(measured, codes[0] >= 0)
+    _, everything = _access.treatment_codes(mdata, str(params["target"]), column)
+    treatments = pd.Index([str(name) for name in stored["treatments"]])
+    order = np.argsort(everything.get_indexer(treatments), kind="stable")
     return Means(
-        _by_code(measured, codes[0], len(treatments))[both],
-        _by_code(np.asarray(obsm[key], dtype=float), codes[1], len(treatments))[both],
+        np.asarray(stored["measured"])[order],
+        np.asarray(stored["predicted"])[order],
         pd.Index([str(name) for name in run["features"]]),
-        [str(treatments[code]) for code in both],
+        list(treatments[order]),
         column,
-        [str(name) for name in treatments],
+        [str(name) for name in everything],
     )
-
-
-def _of_median_size(counts: Any, labelled: np.ndarray) -> sparse.csr_matrix:
-    """Counts as those of a cell of median size, which is what predictions of counts are."""
-    total = np.asarray(counts.sum(axis=1), dtype=float).ravel()
-    factor = np.divide(np.median(total[labelled]), total, out=np.zeros_like(total), where=total > 0)
-    return sparse.diags_array(factor).tocsr() @ sparse.csr_matrix(counts)
-
-
-def _by_code(values: Any, codes: np.ndarray, n_codes: int) -> FloatArray:
-    """Mean of the rows of each code (n_codes, n_features)."""
-    cells = np.flatnonzero(codes >= 0)
-    counts = np.maximum(np.bincount(codes[cells], minlength=n_codes), 1)
-    weights = sparse.csr_matrix((1 / counts[codes[cells]], (codes[cells], cells)), shape=(n_codes, len(codes)))
-    found = weights @ values
-    return np.asarray(found.toarray() if sparse.issparse(found) else found)
 
 
 def _chosen(means: Means, features: Sequence[str] | None, n_features: int) -> list[int]:

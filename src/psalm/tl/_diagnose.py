@@ -67,8 +67,8 @@ def diagnose(
     Parameters
     ----------
     mdata
-        One AnnData per modality, after :func:`psalm.tl.match`. The first three checks need scores of two repeats or
-        more, and a method named in :func:`psalm.tl.match`.
+        One AnnData per modality, after :func:`psalm.tl.match`. The first four checks need scores of two repeats or
+        more, and all but the first of these a method named in :func:`psalm.tl.match`.
     match_key
         ``key_added`` of :func:`psalm.tl.match`.
     labels
@@ -130,7 +130,7 @@ def diagnose(
         msg = f"No treatment of the match {match_key!r} has cells on both sides here, so there is nothing to check."
         raise ValueError(msg)
     generator = np.random.default_rng(rng)
-    features = _truth_free.features(mdata, str(params["target"]), use_rep)
+    features = _matches.narrowed(_matches.compared_in(mdata, str(params["target"]), use_rep))
     evidence = _truth_free.Evidence(mdata, match_key, coupling, features, generator, n_permutations)
     groups = _groups(mdata, match_key, evidence)
     rows, found = [], []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _checks, _keys, _matches, _truth
+from psalm import _access, _checks, _keys, _matched, _matches, _truth
 from psalm._truth_scores import Truth, scored
 
 if TYPE_CHECKING:
@@ -113,14 +113,14 @@ def evaluate(
     if (latent is None and labels is None) or truth is not None:
         _truth.require_pairs(partner, names, truth)
     key = _keys.MatchKeys(match_key).evaluation
-    if key in mdata.uns and "scope" not in getattr(mdata.uns[key], "columns", ()):
+    if key in mdata.uns and not _matched.is_evaluation(mdata.uns[key]):
         msg = f"`mdata.uns[{key!r}]` was not written by `tl.evaluate` and would be lost. Rename it."
         raise ValueError(msg)
     _checks.whole_number("k", k, least=1)
     _checks.whole_number("n_bootstrap", n_bootstrap, least=0)
     known = Truth(
         partner,
-        _target_features(mdata, names[1], use_rep) if (partner >= 0).any() else None,
+        _matches.compared_in(mdata, names[1], use_rep) if (partner >= 0).any() else None,
         None if latent is None else _latents(mdata, names, latent),
         None if labels is None else _labels(mdata, names, labels),
         k,
@@ -151,15 +151,6 @@ def _latents(mdata: MuData, names: tuple[str, str], key: str) -> tuple[FloatArra
         )
         raise ValueError(msg)
     return found[0], found[1]
-
-
-def _target_features(mdata: MuData, target: str, use_rep: str | None) -> FloatArray:
-    found = _access.features(mdata, target, use_rep)
-    values = found.dense()
-    if found.said.startswith("obsm"):
-        return values
-    spread = values.std(axis=0)
-    return np.asarray((values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0))
 
 
 def _labels(mdata: MuData, names: tuple[str, str], column: str) -> tuple[IntArray, IntArray, int]:

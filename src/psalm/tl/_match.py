@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psalm import _access, _cells, _checks, _keys, _matched, _matches, _scores
+from psalm import _access, _checks, _keys, _matched, _matches, _scores
 from psalm._blocks import find_blocks
 from psalm._progress import bar
+from psalm._recipe import Recipe
 from psalm.core.cost import POSTERIOR
 from psalm.core.device import choose
 from psalm.core.epsilon import AUTO
-from psalm.core.matching import Cells, match_within
 from psalm.core.methods import as_matcher
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from psalm._blocks import Blocks
     from psalm.core._types import FloatArray
-    from psalm.core.coupling import Coupling
     from psalm.core.matcher import Matcher
     from psalm.core.matching import TreatmentMatch
 
@@ -186,27 +185,21 @@ def match(
     scored = _scores.run(mdata, propensity_key)
     blocks = find_blocks(mdata, names, propensity_key, min_response)
     matcher = _on_device(matcher, device, blocks.n_pairs)
-    if getattr(matcher, "cost", None) == POSTERIOR:
-        scores = _matches.posterior(mdata, names, propensity_key)
-    else:
-        scores = [_scores.scores(mdata, name, propensity_key) for name in names]
-    masses = [_cells.masses(mdata, name, mass, codes) for name, codes in zip(names, blocks.codes, strict=True)]
-    features = _matches.features(mdata, names, use_rep) if getattr(matcher, "needs_features", False) else (None, None)
-
-    noise = [_cells.noise(mdata, name, propensity_key) for name in names]
-
+    scores = [_scores.scores(mdata, name, propensity_key) for name in names]
+    recipe = Recipe.make(
+        mdata,
+        names,
+        matcher,
+        blocks.codes,
+        mass=mass,
+        propensity_key=propensity_key,
+        refine=int(refine),
+        use_rep=use_rep,
+    )
     with bar(blocks.n_pairs * (1 + refine), "match", unit="pair", show=progress) as progress_bar:
-
-        def matched() -> tuple[Coupling, list[TreatmentMatch]]:
-            cells = [Cells(*parts) for parts in zip(scores, blocks.codes, masses, features, noise, strict=True)]
-            seen = _Seen(progress_bar, int((blocks.table["n_source"] * blocks.table["n_target"] > 0).sum()))
-            return match_within(cells[0], cells[1], matcher, n_jobs=n_jobs, tick=progress_bar.update, report=seen)
-
-        coupling, found = matched()
-        first = scores
-        for _ in range(refine):
-            scores = _matches.refined(mdata, names, use_rep, coupling, first)
-            coupling, found = matched()
+        n_blocks = int((blocks.table["n_source"] * blocks.table["n_target"] > 0).sum())
+        seen = _Seen(progress_bar, n_blocks * (1 + refine))
+        coupling, found, scores = recipe(scores, n_jobs=n_jobs, tick=progress_bar.update, report=seen)
     params = {
         "step": STEP,
         "source": source,
@@ -237,7 +230,7 @@ def match(
 
 
 class _Seen:
-    """Says beside the bar how many treatments are matched, and how many did not converge."""
+    """Says beside the bar how many treatments are matched, in every round, and how many did not converge."""
 
     def __init__(self, progress_bar: Any, n_blocks: int) -> None:
         self.bar, self.n_blocks, self.done, self.stopped = progress_bar, n_blocks, 0, 0

@@ -82,7 +82,9 @@ def predict(
     :func:`psalm.get.predicted` has the names as they are.
 
     Writes ``mdata.uns[key_added]``: ``params`` (with the loss and likelihood that were chosen), ``features`` and
-    ``table``, the held-out losses per treatment (:meth:`psalm.model.CrossModal.get_held_out`); with ``coverage`` also
+    ``table``, the held-out losses per treatment (:meth:`psalm.model.CrossModal.get_held_out`), and ``means``:
+    ``treatments``, and (n_treatments, n_features) ``measured`` in target cells and ``predicted`` for source cells;
+    with ``coverage`` also
     ``coverage``, the share of held-out cells that the intervals of each feature cover
     (:meth:`psalm.model.CrossModal.get_coverage`).
 
@@ -169,8 +171,20 @@ def _write(
         "params": params,
         "features": np.array(setup.output_names, dtype=object),
         "table": model.get_held_out().reset_index(),
+        "means": _means(mdata, model, found[name]),
     }
     if coverage is not None:
         mdata.uns[name]["coverage"] = model.get_coverage(coverage, use_treatment=use_treatment).reset_index(
             names="feature"
         )
+
+
+def _means(mdata: MuData, model: CrossModal, predicted: pd.DataFrame) -> dict[str, Any]:
+    """Means of each treatment that was trained on: measured in target cells, and predicted for source cells."""
+    measured, setup = model.get_treatment_means(), model.setup
+    labels = mdata.mod[setup.source].obs[setup.treatment].astype(str).to_numpy()
+    return {
+        "treatments": np.array(measured.index, dtype=object),
+        "measured": measured.to_numpy(),
+        "predicted": predicted.groupby(labels).mean().loc[measured.index].to_numpy(),
+    }
