@@ -5,97 +5,156 @@
 The pictures are those of `psalm.datasets.interventional_images`, each seen in both views; names are the pairs. Scores
 are those of a small convolutional network on the pictures, out of fold. Kinds: "hard" is the paper's, "soft" has
 treatments that overlap and a known propensity, "A1 violated" also tints one view by the treatment. Rows: psalm's
-matchers on these scores, the paper's settings (uncalibrated scores, ε = 0.05 absolute) on the same network, random
-partners, and for "soft" the true propensity.
+matchers on these scores; the paper's settings on the same network (uncalibrated scores, ε = 0.05 absolute, or one
+shared neighbour by angles; the paper's scores are in-sample); the autoencoder of `aligners/`, convolutional here; SCOT
+on the pixels; random partners; the treatment's mean; and for "soft" the true propensity.
 
 Figures: "mse_ratio" is the mean squared error of the matched average of the latent over that of the treatment's mean
 (the uniform coupling), "trace" and "lift" as in `psalm.tl.evaluate`. The paper's, 20,000 test pictures of 128 pixels,
 medians of ten seeds: MSE .0316 where the uniform coupling has .0354, that is .89, and trace 18.3e-3 where it has .6e-3.
-Its sizes (`--cells 20000 --size 128`) ask for a GPU.
+Its sizes (`--cells 20000 --size 128`) ask for a GPU. With `--out`, finished rows are kept in the file and not run
+again; remove it to start anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from scipy import sparse
-from tqdm.auto import tqdm
+from aligners.autoencoder import AdversarialAutoencoder
+from aligners.scot import Scot
+from aligners.simple import random_partner, treatment_mean
+from problem import Embedded, Modality, Problem, match_blocks, put
+from sklearn.preprocessing import normalize
+from units import resumed
 
 import psalm
-from psalm.core.matcher import Match
-from psalm.core.plan import SparsePlan
+from psalm.core.neighbors import SharedNeighborMatcher
+from psalm.core.sinkhorn import SinkhornMatcher
 
 if TYPE_CHECKING:
     from mudata import MuData
-
-    from psalm.core.matcher import Side
+    from problem import Aligner
 
 KINDS: dict[str, dict[str, Any]] = {
     "hard": {},
     "soft": {"intervention": "soft"},
     "A1 violated": {"intervention": "soft", "shared": False},
 }
+ENDS = ("view1", "view2")
 PAPER = "paper"
+OURS: dict[str, dict[str, Any]] = {
+    "psalm, defaults": {},
+    "psalm, snn": {"method": "snn"},
+    "paper's settings, OT": {"epsilon_absolute": 0.05, "propensity_key": PAPER},
+}
+PAPER_SNN, ORACLE = "paper's settings, SNN", "true propensity, OT ε .05"
 FIGURES = ("mse_ratio", "trace", "lift", "foscttm", "expected")
 
 
-@dataclass(frozen=True)
-class RandomMatcher:
-    """One random partner for each source cell."""
+@dataclass
+class Case:
+    """Pictures of one kind and seed, made and scored once, when first asked for."""
 
+    kind: str
     seed: int
+    arguments: argparse.Namespace
 
-    def __call__(self, source: Side, target: Side) -> Match:
-        n = len(source)
-        partner = np.random.default_rng([self.seed, n]).integers(len(target), size=n)
-        return Match(SparsePlan(sparse.csr_matrix((np.ones(n) / n, (np.arange(n), partner)), shape=(n, len(target)))))
+    @cached_property
+    def mdata(self) -> MuData:
+        given = self.arguments
+        mdata = psalm.datasets.interventional_images(
+            given.cells, size=given.size, paired=True, rng=self.seed, **KINDS[self.kind]
+        )
+        psalm.pp.treatment(mdata, "intervention")
+        options = {"use_rep": "image", "classifier": "image", "n_folds": given.folds, "progress": False}
+        psalm.tl.propensity(mdata, n_repeats=given.repeats, rng=self.seed, **options)
+        plain = {"n_repeats": 1, "calibration": "none", "prior": "own", "key_added": PAPER}
+        psalm.tl.propensity(mdata, rng=self.seed, **options, **plain)
+        return mdata
+
+    @cached_property
+    def problem(self) -> Problem:
+        sides = []
+        for name in ENDS:
+            pixels = self.mdata[name].obsm["image"].reshape(self.mdata.n_obs, -1).astype(np.float64)
+            codes = self.mdata[name].obs["treatment"].cat.codes.to_numpy().astype(int)
+            variables = np.arange(pixels.shape[1]).astype(str)
+            scores = self.mdata[name].obsm["propensity"].astype(np.float64)
+            sides.append(Modality(name, "features", pixels, codes, pixels, variables, scores))
+        return Problem(self.kind, *sides, tuple(self.mdata[ENDS[0]].obs["treatment"].cat.categories))
+
+    def run(self, method: str) -> dict[str, Any]:
+        """Figures of one method; its seconds are those of the match."""
+        mdata, names = self.mdata, dict(zip(("source", "target"), ENDS, strict=True))
+        start = time.perf_counter()
+        if method in OURS:
+            psalm.tl.match(mdata, **names, progress=False, **OURS[method])
+        else:
+            put(mdata, self.problem, aligners(self)[method](self.problem, self.seed))
+        seconds = time.perf_counter() - start
+        whole = psalm.tl.evaluate(mdata, use_rep="latent", n_bootstrap=0).iloc[-1]
+        found = {"mse_ratio": 1 - whole["r2"], "seconds": seconds}
+        if method in OURS:
+            said = psalm.tl.diagnose(mdata, use_rep="latent", progress=False).set_index("check")["value"]
+            found["expected"] = 1 - said["expected R²"]
+        return found | {figure: whole[figure] for figure in ("trace", "lift", "foscttm")}
 
 
-def scored(kind: str, arguments: argparse.Namespace, seed: int) -> MuData:
-    mdata = psalm.datasets.interventional_images(
-        arguments.cells, size=arguments.size, paired=True, rng=seed, **KINDS[kind]
-    )
-    psalm.pp.treatment(mdata, "intervention")
-    options = {"use_rep": "image", "classifier": "image", "n_folds": arguments.folds, "rng": seed, "progress": False}
-    psalm.tl.propensity(mdata, n_repeats=2, **options)
-    psalm.tl.propensity(mdata, n_repeats=1, calibration="none", prior="own", key_added=PAPER, **options)
-    return mdata
-
-
-def rows(kind: str, arguments: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
-    mdata = scored(kind, arguments, seed)
-    methods: dict[str, dict[str, Any]] = {
-        "defaults": {},
-        "snn": {"method": "snn"},
-        "paper's settings": {"epsilon_absolute": 0.05, "propensity_key": PAPER},
-        "random": {"method": RandomMatcher(seed)},
+def aligners(case: Case) -> dict[str, Aligner]:
+    """The methods that are not psalm's own, by name."""
+    size = case.arguments.size
+    autoencoder = AdversarialAutoencoder(image_shape=(3, size, size))
+    return {
+        PAPER_SNN: lambda problem, _: by_angles(problem, [case.mdata[name].obsm[PAPER] for name in ENDS]),
+        "autoencoder, OT ε .05": Embedded(autoencoder, SinkhornMatcher(0.05)),
+        "autoencoder, SNN": Embedded(autoencoder, SharedNeighborMatcher(1)),
+        "SCOT": Scot(),
+        "random partner": random_partner,
+        "treatment mean": treatment_mean,
+        ORACLE: lambda problem, _: by_truth(problem, [case.mdata[name].obsm["propensity_true"] for name in ENDS]),
     }
-    found = []
-    for name, options in methods.items():
-        psalm.tl.match(mdata, source="view1", target="view2", progress=False, **options)
-        last = psalm.tl.evaluate(mdata, use_rep="latent", n_bootstrap=0).iloc[-1]
-        said = psalm.tl.diagnose(mdata, use_rep="latent", progress=False).set_index("check")["value"]
-        about = {"kind": kind, "seed": seed, "method": name, "mse_ratio": 1 - last["r2"]}
-        about |= {figure: last[figure] for figure in ("trace", "lift", "foscttm")}
-        found.append(about | {"expected": 1 - said["expected R²"]})
-    if kind == "soft":
-        found.append({"kind": kind, "seed": seed, "method": "true propensity"} | by_truth(mdata))
-    return found
 
 
-def by_truth(mdata: MuData) -> dict[str, float]:
-    """The defaults' match by the true propensity: what no estimate of it can beat by much."""
-    for adata in mdata.mod.values():
-        adata.obsm["propensity"] = adata.obsm["propensity_true"].astype(np.float32)
-    psalm.tl.match(mdata, source="view1", target="view2", epsilon=0.05, progress=False)
-    last = psalm.tl.evaluate(mdata, use_rep="latent", n_bootstrap=0).iloc[-1]
-    return {"mse_ratio": 1 - last["r2"]} | {figure: last[figure] for figure in ("trace", "lift", "foscttm")}
+def by_angles(problem: Problem, logits: list[np.ndarray]) -> list[np.ndarray]:
+    """One shared neighbour of scores that are scaled to length 1: the paper's."""
+    first, second = (normalize(np.asarray(side, dtype=np.float64)) for side in logits)
+    return match_blocks(SharedNeighborMatcher(n_neighbors=1), problem, (first, second))
+
+
+def by_truth(problem: Problem, scores: list[np.ndarray]) -> list[np.ndarray]:
+    """A sharp match by the true propensity: what no estimate of it can beat by much."""
+    return match_blocks(SinkhornMatcher(0.05), problem, (scores[0], scores[1]))
+
+
+class Runs:
+    """Runs rows, and keeps the case of the last one."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments, self.case = arguments, None
+
+    def __call__(self, unit: dict[str, Any]) -> list[dict[str, Any]]:
+        if self.case is None or (self.case.kind, self.case.seed) != (unit["kind"], unit["seed"]):
+            self.case = Case(unit["kind"], unit["seed"], self.arguments)
+        return [self.case.run(unit["method"])]
+
+
+def planned(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """What is to be run; the true propensity is known for "soft" only."""
+    others = (PAPER_SNN, "autoencoder, OT ε .05", "autoencoder, SNN", "SCOT", "random partner", "treatment mean")
+    sizes = {"cells": arguments.cells, "size": arguments.size, "folds": arguments.folds, "repeats": arguments.repeats}
+    return [
+        sizes | {"kind": kind, "seed": seed, "method": method}
+        for seed in range(arguments.seeds)
+        for kind in KINDS
+        for method in (*OURS, *others, *([ORACLE] if kind == "soft" else []))
+    ]
 
 
 def main() -> None:
@@ -103,18 +162,15 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=4000)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="every row as CSV")
+    parser.add_argument("--out", type=Path, help="every row as CSV; rows in it are not run again")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning)
-    found: list[dict[str, Any]] = []
-    for kind, seed in tqdm([(kind, seed) for seed in range(arguments.seeds) for kind in KINDS], desc="kinds × seeds"):
-        found += rows(kind, arguments, seed)
-        if arguments.out:
-            pd.DataFrame(found).to_csv(arguments.out, index=False)
-    table = pd.DataFrame(found)
-    means = table.groupby(["kind", "method"], sort=False)[list(FIGURES)].median()
-    print(f"{arguments.cells} pictures of {arguments.size} pixels, median of {arguments.seeds} seeds\n{means.round(4)}")
+    table = resumed(planned(arguments), Runs(arguments), arguments.out)
+    medians = table.groupby(["kind", "method"], sort=False)[list(FIGURES)].median().round(4)
+    print(f"{arguments.cells} pictures of {arguments.size} pixels, median of {arguments.seeds} seeds")
+    print(medians.to_string())
 
 
 if __name__ == "__main__":

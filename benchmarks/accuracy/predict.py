@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 from tasks import PAIR, TASKS, Task, prepare
-from tqdm.auto import tqdm
+from units import resumed
 
 import psalm
 from psalm.core.losses import LOSSES
@@ -112,7 +112,7 @@ def rows(task: Task, data: Path, seed: int) -> list[dict[str, object]]:
     psalm.tl.match(mdata, source=task.source, target=task.target, **options)
     found = []
     for pair in (ends, ends[::-1]):
-        about = {"task": f"{task.folder} {task.treatment}", "direction": f"{pair[0]} to {pair[1]}", "seed": seed}
+        about = {"direction": f"{pair[0]} to {pair[1]}"}
         found += [about | row for row in one_direction(mdata, pair, hidden[pair[0]], seed)]
     return found
 
@@ -137,16 +137,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="every row as CSV")
+    parser.add_argument("--out", type=Path, help="every row as CSV; what is in it is not run again")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning, module="psalm|__main__|tasks|predict")
-    found: list[dict[str, object]] = []
-    runs = [(task, seed) for seed in range(arguments.seeds) for task in (*TASKS, SIMULATION)]
-    for task, seed in tqdm(runs, desc="tasks × seeds"):
-        found += rows(task, arguments.data, seed)
-        if arguments.out:
-            pd.DataFrame(found).to_csv(arguments.out, index=False)
-    print(f"held-out cells, mean of {arguments.seeds} seeds\n{summary(pd.DataFrame(found))}")
+    tasks = {f"{task.folder} {task.treatment}": task for task in (*TASKS, SIMULATION)}
+    units = [{"task": name, "seed": seed} for seed in range(arguments.seeds) for name in tasks]
+    table = resumed(units, lambda unit: rows(tasks[unit["task"]], arguments.data, unit["seed"]), arguments.out)
+    print(f"held-out cells, mean of {arguments.seeds} seeds\n{summary(table)}")
 
 
 if __name__ == "__main__":

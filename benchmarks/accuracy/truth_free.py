@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 from scipy.stats import spearmanr
 from tasks import PAIR, PERTURBED, TASKS, prepare
-from tqdm.auto import tqdm
+from units import resumed
 
 import psalm
 from psalm.core import methods
@@ -29,7 +28,9 @@ from psalm.core.matcher import Match
 from psalm.core.plan import SparsePlan
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mudata import MuData
+    from tasks import Task
 
     from psalm.core.matcher import Side
 
@@ -64,10 +65,11 @@ def scored(mdata: MuData, seed: int) -> None:
     psalm.tl.propensity(mdata, **options, rng=seed, progress=False, key_added=PAPER)
 
 
-def rows(mdata: MuData, source: str, target: str) -> list[dict[str, Any]]:
-    found = []
+def rows(task: Task, data: Path, seed: int) -> list[dict[str, Any]]:
+    mdata, found = prepare(task, data, seed), []
+    scored(mdata, seed)
     for name, options in METHODS.items():
-        psalm.tl.match(mdata, source=source, target=target, progress=False, **options)
+        psalm.tl.match(mdata, source=task.source, target=task.target, progress=False, **options)
         verdicts = psalm.tl.diagnose(mdata, progress=False).set_index("check")["value"]
         truth = psalm.tl.evaluate(mdata, truth=PAIR, n_bootstrap=0).iloc[-1]
         about = {"method": name, "r2": truth["r2"], "foscttm": truth["foscttm"]}
@@ -94,19 +96,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="every row as CSV")
+    parser.add_argument("--out", type=Path, help="every row as CSV; what is in it is not run again")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning)
     methods.METHODS["random"] = RandomMatcher  # a name, so that the match can be made again
-    found: list[dict[str, Any]] = []
-    for task, seed in tqdm([(task, seed) for task in (*TASKS, PERTURBED) for seed in range(arguments.seeds)]):
-        mdata = prepare(task, arguments.data, seed)
-        scored(mdata, seed)
-        about = {"task": f"{task.folder}, {task.treatment}", "seed": seed}
-        found += [about | row for row in rows(mdata, task.source, task.target)]
-    table = pd.DataFrame(found)
-    if arguments.out:
-        table.to_csv(arguments.out, index=False)
+    tasks = {f"{task.folder}, {task.treatment}": task for task in (*TASKS, PERTURBED)}
+    units = [{"task": name, "seed": seed} for name in tasks for seed in range(arguments.seeds)]
+    table = resumed(units, lambda unit: rows(tasks[unit["task"]], arguments.data, unit["seed"]), arguments.out)
     print(f"{table.round(3).to_string(index=False)}\n\n{summary(table)}")
 
 

@@ -1,0 +1,103 @@
+"""Tables are gone on with where they were left, and the page says of them what is so."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+
+def test_what_is_in_the_file_is_not_run_again(tmp_path):
+    from units import resumed
+
+    file, ran = tmp_path / "made" / "table.csv", []
+
+    def run(unit):
+        if unit["seed"] == 2 and len(ran) < 3:
+            raise KeyboardInterrupt
+        ran.append(unit["seed"])
+        return [{"value": unit["seed"] * 10 + k} for k in range(2)]
+
+    units = [{"name": "a, b", "seed": seed} for seed in range(3)]
+    with pytest.raises(KeyboardInterrupt):
+        resumed(units, run, file)
+    assert pd.read_csv(file)["value"].tolist() == [0, 1, 10, 11]
+    ran += [None]
+    table = resumed(units, run, file)
+    assert ran == [0, 1, None, 2]
+    assert table["value"].tolist() == [0, 1, 10, 11, 20, 21]
+    assert resumed(units[1:2], run, file)["value"].tolist() == [10, 11]
+    assert len(pd.read_csv(file)) == 6
+
+
+def test_nothing_is_kept_without_a_file(tmp_path):
+    from units import resumed
+
+    assert resumed([{"seed": 0}], lambda unit: [{"value": unit["seed"]}], None)["value"].tolist() == [0]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def compared():
+    def row(data, method, foscttm, r2, note=None):
+        bounds = {"foscttm_lower": foscttm - 0.02, "foscttm_upper": foscttm + 0.02}
+        bounds |= {"r2_lower": r2 - 0.02, "r2_upper": r2 + 0.02}
+        return {"data": data, "seed": 0, "method": method, "foscttm": foscttm, "r2": r2, "note": note} | bounds
+
+    return pd.DataFrame(
+        [
+            row("first", "psalm, defaults", 0.40, 0.10),
+            row("second", "psalm, defaults", 0.40, 0.10),
+            row("first", "other", 0.41, 0.20),
+            row("second", "other", 0.30, -0.3),
+            {"data": "first", "seed": 0, "method": "absent", "note": "not installed: no | wheel\nfor it"},
+        ]
+    )
+
+
+def test_better_tie_and_worse_are_by_the_defaults_interval(compared):
+    from page import lost, verdicts, won
+
+    assert verdicts(compared, "other", "foscttm")["verdict"].tolist() == ["tie", "worse"]
+    assert verdicts(compared, "other", "r2")["verdict"].tolist() == ["worse", "better"]
+    assert "| other | 0 / 1 / 1 | 1 / 0 / 1 |" in won(compared)
+    assert "absent" not in won(compared)
+    lines = lost(compared).splitlines()
+    assert [line.split(" | ")[:2] for line in lines[2:]] == [["| second", "foscttm"], ["| first", "r2"]]
+
+
+def test_what_could_not_be_run_is_on_the_page(compared):
+    from page import notes
+
+    assert "| absent | not installed: no / wheel for it | first |" in notes(compared)
+
+
+def test_the_mean_is_over_sets_that_all_were_run(compared):
+    from page import compared as table
+
+    found = table("r2")(compared)
+    assert "| psalm, defaults | +0.100 | +0.100 | +0.100 |" in found
+    assert "| other | −0.050 | +0.200 | −0.300 |" in found
+    without = compared.drop(index=3)
+    assert "| other |  | +0.200 |  |" in table("r2")(without)
+
+
+def test_a_page_of_nothing_says_so_and_every_table_has_its_place(tmp_path):
+    from page import NOTHING, TABLES, TEXT, render
+
+    page = render(tmp_path)
+    assert "{{" not in page
+    assert page.count(NOTHING) == len(TABLES)
+    assert all("{{ " + name + " }}" in TEXT.read_text() for name in TABLES)
+
+
+def test_the_page_has_the_results(tmp_path, compared):
+    from page import render
+
+    compared.to_csv(tmp_path / "compare.csv", index=False)
+    about = {"date": "2026-01-02", "python": "3.11", "machine": "two", "versions": {"psalm": "9"}, "seconds": 120}
+    (tmp_path / "run.json").write_text(json.dumps({"compare": about}))
+    page = render(tmp_path)
+    assert "| compare | 2026-01-02 | 2 | two | Python 3.11, psalm 9 |" in page
+    assert "| other | −0.050 | +0.200 | −0.300 |" in page
