@@ -1,6 +1,7 @@
 """Seconds and memory of psalm's optimal transport beside POT and ott-jax, all at the same error of the marginals.
 
-    python benchmarks/speed/matching.py [--cases 2000-loose blocks ... --rounds 5]
+    python benchmarks/speed/matching.py [--cases 2000-loose blocks ... --rounds 5 --out matching.csv]
+    python benchmarks/speed/matching.py --small
 
 Every case runs in a process of its own, on two threads per method. Methods alternate, and psalm runs before every run
 of a peer: the ratio is the median of these pairs' quotients, seconds are the median and the least of the rounds. What
@@ -13,6 +14,9 @@ plan that POT returns, of the potentials of psalm and ott-jax. A method gets the
 times 10^(−k/4), at which its error is at most the target. Looking for it is not timed; POT goes on from its last
 potentials meanwhile, and is timed from the start. POT's solvers make the same iterates and share the threshold.
 
+``--small`` takes the cases 2000-loose and exact-2000 in two rounds. Methods of a library that is not installed (ott-jax
+and jax are not among psalm's requirements) are in the table, without numbers.
+
 Memory is the highest resident size (``resource.getrusage``) of a fresh process that runs the method, less what it was
 once the data were there, torch was loaded (which takes .17 GB by itself) and the method had matched a few cells.
 """
@@ -24,12 +28,14 @@ import resource
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from multiprocessing import get_context
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
+from timing import NOT_INSTALLED, Line, add_out, write
 
 from psalm.core.matcher import Side
 from psalm.core.matching import Cells, match_within
@@ -54,6 +60,7 @@ MISSED, BOUND = "not reached", "stopped at its bound of iterations"
 FEW_CELLS, MANY_CELLS, SAMPLE = 1_100, 5_000, 20_000
 BLOCKS, BLOCK_SIZE, TRIED_BLOCKS = 5_000, 200, 300
 TARGET = 1e-3
+SMALL, SMALL_ROUNDS = ("2000-loose", "exact-2000"), 2
 
 
 @dataclass(frozen=True)
@@ -237,6 +244,12 @@ CASES = {
 }
 
 
+def absent(name: str) -> Row | None:
+    """A row that says that a method's library is not installed."""
+    needed = ("ott", "jax") if name.startswith("ott") else ("ot", "torch") if name.startswith("POT") else ()
+    return None if all(find_spec(library) for library in needed) else Row(name, note=NOT_INSTALLED)
+
+
 def marginal_error(problem: Problem, found: Found) -> float:
     """L1 of rows and columns; of potentials of very many cells on evenly spaced rows and columns."""
     if found.plan is not None:
@@ -310,7 +323,7 @@ def compare(key: str, rounds: int) -> list[Row]:
     """Times of all methods of a case; one after the other, so many rounds."""
     case = CASES[key]
     problem = problem_of(case.n, case.relative)
-    solvers = {name: METHODS[name](problem) for name in case.methods}
+    solvers = {name: METHODS[name](problem) for name in case.methods if not absent(name)}
     rows: dict[str, Row] = {}
     for name, solve in solvers.items():
         like = next((row for row in rows.values() if row.method.startswith("POT") and not row.note), None)
@@ -334,7 +347,7 @@ def compare(key: str, rounds: int) -> list[Row]:
             ratio, cost = median(b / a for a, b in pairs), median(spent[name] or [rows[name].cost_seconds])
             rows[name] = replace(rows[name], seconds=tuple(b for _, b in pairs), ratio=ratio, cost_seconds=cost)
         found += [rows[name]] * (name != "psalm")
-    return found
+    return [*found, *filter(None, map(absent, case.methods))]
 
 
 def alone(name: str, case: Case, threshold: float) -> Row:
@@ -372,10 +385,14 @@ def compare_large(key: str, rounds: int) -> list[Row]:
     """Every method once, psalm between them; one process each."""
     case, rows, own = CASES[key], [], []
     for name in case.methods:
+        missing = absent(name)
+        if missing:
+            rows.append(missing)
+            continue
         own.append(fresh(alone, "psalm", case, case.target))
         row = fresh(alone, name, case, fresh(threshold_of, name, case))
         rows.append(replace(row, ratio=row.seconds[0] / own[-1].seconds[0]))
-    while len(own) < rounds and not any(row.seconds[0] > LONG for row in own):
+    while not own or (len(own) < rounds and not any(row.seconds[0] > LONG for row in own)):
         own.append(fresh(alone, "psalm", case, case.target))
     seconds, most = tuple(row.seconds[0] for row in own), max(row.gigabytes for row in own)
     return [replace(own[0], seconds=seconds, gigabytes=most), *rows]
@@ -556,22 +573,36 @@ def show(title: str, rows: list[Row]) -> None:
     print(flush=True)
 
 
-def run(key: str, rounds: int) -> None:
+def lines(key: str, rows: list[Row]) -> list[Line]:
+    """Rows of the table that all scripts write; a ratio only where there are seconds."""
+    found = []
+    for row in rows:
+        ratio = row.ratio if row.seconds else float("nan")
+        note = "; ".join(filter(None, [f"error {row.error:.1e}" if np.isfinite(row.error) else "", row.note]))
+        found.append(Line("match", key, row.method, row.seconds, ratio, row.gigabytes, note))
+    return found
+
+
+def run(key: str, rounds: int) -> list[Line]:
     """One case."""
     print(f"{key} ...", flush=True)
+    if key == "pass":
+        said = fresh(one_pass, rounds)
+        print(f"\n{said}\n", flush=True)
+        return [Line("match", key, "psalm", note=said)]
     if key == "blocks":
         rows = fresh(compare_blocks, rounds)
         rows[0] = replace(rows[0], gigabytes=fresh(blocks_gigabytes))
-        show(f"{BLOCKS} blocks of {BLOCK_SIZE} x {BLOCK_SIZE}, error {TARGET:g}", rows)
-    elif key == "pass":
-        print(f"\n{fresh(one_pass, rounds)}\n", flush=True)
+        title = f"{BLOCKS} blocks of {BLOCK_SIZE} x {BLOCK_SIZE}, error {TARGET:g}"
     elif key.startswith("exact"):
         n = int(key.removeprefix("exact-"))
-        show(f"exact optimal transport, {n} x {n} cells", fresh(compare_exact, n, rounds))
+        rows, title = fresh(compare_exact, n, rounds), f"exact optimal transport, {n} x {n} cells"
     else:
         case = CASES[key]
         rows = compare_large(key, rounds) if case.n >= SAMPLE else fresh(compare, key, rounds)
-        show(f"{case.n} x {case.n} cells, epsilon {case.relative:g} of the mean cost, error {case.target:g}", rows)
+        title = f"{case.n} x {case.n} cells, epsilon {case.relative:g} of the mean cost, error {case.target:g}"
+    show(title, rows)
+    return lines(key, rows)
 
 
 def main() -> None:
@@ -579,11 +610,15 @@ def main() -> None:
     every = ["2000-loose", "2000-tight", "pass", "blocks", "5000-loose", "5000-soft", "exact-5000", "20000"]
     every += ["100000", "5000-tight", "exact-10000"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", nargs="+", choices=every, default=every)
+    parser.add_argument("--cases", nargs="+", choices=[*every, "exact-2000"], default=every)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--small", action="store_true", help=f"{' and '.join(SMALL)}, {SMALL_ROUNDS} rounds")
+    add_out(parser)
     given = parser.parse_args()
-    for key in given.cases:
-        run(key, given.rounds)
+    if given.small:
+        given.cases, given.rounds = SMALL, SMALL_ROUNDS
+    found = [line for key in given.cases for line in run(key, given.rounds)]
+    write(found, given.out)
 
 
 if __name__ == "__main__":

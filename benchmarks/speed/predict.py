@@ -1,6 +1,6 @@
 """Training of `tl.predict`'s network: cells a second beside a plain PyTorch loop, and memory with very many cells.
 
-    python benchmarks/speed/predict.py [--rounds 5] [--memory 1000000]
+    python benchmarks/speed/predict.py [--rounds 5] [--cells 20000] [--memory 1000000] [--out predict.csv]
 
 Throughput: the same network, the same batches and loss ("mse", a partner looked up for every cell), AdamW, two threads,
 alternated in one process; the plain loop has its features as tensors and does nothing else: no validation, no best
@@ -26,6 +26,7 @@ from statistics import median
 import numpy as np
 import torch
 from scipy import sparse
+from timing import Line, add_out, write
 
 from psalm._lightning import quiet
 
@@ -54,7 +55,7 @@ def pairs_of(inputs: object, targets: object, seed: int = 0) -> object:
 
     coupling = plan_of(inputs.shape[0])
     codes = np.zeros(len(coupling.blocks), int)
-    return pairs_of("mse", (Rows(inputs), Rows(targets)), coupling, np.ones(inputs.shape[0]), codes, seed)
+    return pairs_of("mse", (Rows(inputs), Rows(targets)), coupling, (np.ones(inputs.shape[0]), None), codes, seed)
 
 
 def network(n_inputs: int, n_outputs: int) -> object:
@@ -69,7 +70,7 @@ def psalm_seconds(pairs: object, epochs: int) -> float:
 
     schedule = _fit.Schedule(max_epochs=epochs, batch_size=BATCH, early_stopping=False, validation_size=1e-4)
     model = network(N_INPUTS, N_OUTPUTS)
-    cells = np.arange(N_CELLS)
+    cells = np.arange(len(pairs.items))
     start = time.perf_counter()
     _fit.prepare(model, pairs, cells, cells)
     _fit.fit(model, pairs, schedule, 0, ["all"], progress=False)
@@ -101,21 +102,30 @@ def plain_seconds(pairs: object, epochs: int, *, heads: int) -> float:
     return time.perf_counter() - start
 
 
-def throughput(rounds: int) -> str:
+def throughput(rounds: int, n_cells: int) -> tuple[str, list[Line]]:
+    """A sentence, and rows of the table: seconds of the epochs between few and many."""
     rng = np.random.default_rng(0)
-    x, y = (rng.normal(size=(N_CELLS, k)).astype(np.float32) for k in (N_INPUTS, N_OUTPUTS))
+    x, y = (rng.normal(size=(n_cells, k)).astype(np.float32) for k in (N_INPUTS, N_OUTPUTS))
     pairs, found = pairs_of(x, y), []
     methods = [psalm_seconds, partial(plain_seconds, heads=2), partial(plain_seconds, heads=1)]
     for k in range(rounds + 1):
         seconds = [method(pairs, MANY) - method(pairs, FEW) for method in methods]
         if k > 0:  # the first round warms up
-            found.append([(MANY - FEW) * N_CELLS / value for value in seconds])
+            found.append([(MANY - FEW) * n_cells / value for value in seconds])
     own, both, one = (median(values) for values in zip(*found, strict=True))
     ratios = [median(row[0] / row[k] for row in found) for k in (1, 2)]
-    return (
+    said = (
         f"{own:,.0f} cells a second; a plain loop over the same network {both:,.0f} (ratio {ratios[0]:.2f}), without "
         f"its head for the spread {one:,.0f} (ratio {ratios[1]:.2f}); medians of {rounds} rounds"
     )
+    case = f"{MANY - FEW} epochs of {n_cells} cells"
+    seconds = ([(MANY - FEW) * n_cells / rate for rate in rates] for rates in zip(*found, strict=True))
+    names = ("psalm", "plain PyTorch loop", "plain PyTorch loop, one head")
+    quotients, rates = (1.0, *ratios), (own, both, one)
+    return said, [
+        Line("predict", case, name, tuple(times), ratio, note=f"{rate:,.0f} cells a second")
+        for name, times, ratio, rate in zip(names, seconds, quotients, rates, strict=True)
+    ]
 
 
 def cells(n_cells: int, seed: int) -> sparse.csr_matrix:
@@ -153,10 +163,13 @@ def memory(n_cells: int) -> tuple[float, float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cells", type=int, default=N_CELLS, help="of each modality, where speed is compared")
     parser.add_argument("--memory", type=int, default=1_000_000, help="cells of each modality; 0: leave it out")
+    add_out(parser)
     given = parser.parse_args()
     torch.set_num_threads(2)
-    print(throughput(given.rounds), flush=True)
+    said, lines = throughput(given.rounds, given.cells)
+    print(said, flush=True)
     for n_cells in (given.memory // 10, given.memory) if given.memory else ():
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
             stored, more, seconds = process.submit(memory, n_cells).result()
@@ -166,6 +179,9 @@ def main() -> None:
             f"takes {more:.2f} GB more and {seconds:.0f} s",
             flush=True,
         )
+        case, note = f"one epoch of {n_cells} cells x {WIDE} sparse features", f"{stored:.2f} GB of data beside it"
+        lines.append(Line("predict", case, "psalm", (seconds,), 1.0, more, note))
+    write(lines, given.out)
 
 
 if __name__ == "__main__":
