@@ -35,10 +35,7 @@ def write_coupling(mdata: MuData, key: str, source: str, target: str, mass: spar
 
 def stored_coupling(mdata: MuData, key: str) -> sparse.csr_matrix:
     """The coupling as stored, (n_source, n_target) in each modality's own order."""
-    params = _access.run(mdata, key, "tl.match", "match_key")["params"]
-    if key not in mdata.obsp:
-        msg = f"`mdata.obsp[{key!r}]` does not exist, though `mdata.uns[{key!r}]` does. Run `tl.match` again."
-        raise KeyError(msg)
+    params = _stored(mdata, key)["params"]
     rows, columns = _access.place(mdata, params["source"]), _access.place(mdata, params["target"])
     mass = sparse.csr_matrix(mdata.obsp[key])[rows][:, columns].tocsr()
     if not np.isfinite(mass.data).all() or (mass.data < 0).any():
@@ -48,24 +45,37 @@ def stored_coupling(mdata: MuData, key: str) -> sparse.csr_matrix:
         )
         raise ValueError(msg)
     mass.eliminate_zeros()
-    _same_treatments(mdata, key, mass)
+    source, target = _same_treatments(mdata, key)
+    entries = mass.tocoo()
+    if (source[entries.row] != target[entries.col]).any():
+        raise ValueError(_other_treatments(mdata, key))
     return mass
 
 
 def coupling(mdata: MuData, key: str) -> Coupling:
     """The exact coupling: from potentials where the method has them, from the stored entries otherwise."""
-    mass = stored_coupling(mdata, key)
-    stored = _access.run(mdata, key, "tl.match", "match_key")
-    codes = [blocks_of(mdata, stored["params"][side], key) for side in ("source", "target")]
+    stored = _stored(mdata, key)
+    if stored["params"]["from_potentials"]:  # entries are a view of the plan, and cost more to read than it
+        codes, plan = _same_treatments(mdata, key), _potential_plans(mdata, stored, key)
+    else:
+        mass = stored_coupling(mdata, key)
+        codes = _same_treatments(mdata, key)
+
+        def plan(_: int, source: IntArray, target: IntArray) -> SparsePlan:
+            return SparsePlan(mass[source][:, target].tocsr())
+
     places = find_places(*codes)
-    plan = _potential_plans(mdata, stored, key) if stored["params"]["from_potentials"] else None
-    blocks = tuple(
-        Block(
-            t, source, target, SparsePlan(mass[source][:, target].tocsr()) if plan is None else plan(t, source, target)
-        )
-        for t, source, target in ((place.code, place.source, place.target) for place in places)
-    )
-    return Coupling(mass.shape[0], mass.shape[1], blocks)
+    blocks = tuple(Block(p.code, p.source, p.target, plan(p.code, p.source, p.target)) for p in places)
+    return Coupling(len(codes[0]), len(codes[1]), blocks)
+
+
+def _stored(mdata: MuData, key: str) -> dict[str, Any]:
+    """What `tl.match` wrote into ``uns``; its entries must be there as well."""
+    stored = _access.run(mdata, key, "tl.match", "match_key")
+    if key not in mdata.obsp:
+        msg = f"`mdata.obsp[{key!r}]` does not exist, though `mdata.uns[{key!r}]` does. Run `tl.match` again."
+        raise KeyError(msg)
+    return stored
 
 
 def block_names(table: pd.DataFrame) -> pd.Series:
@@ -84,27 +94,30 @@ def blocks_of(mdata: MuData, name: str, key: str) -> IntArray:
     return np.asarray(obs[column].astype(float).fillna(-1).astype(int))
 
 
-def _same_treatments(mdata: MuData, key: str, mass: sparse.csr_matrix) -> None:
-    """Refuse a coupling whose cells have got other treatments since it was made."""
+def _same_treatments(mdata: MuData, key: str) -> tuple[IntArray, IntArray]:
+    """Blocks of source and target; refuses a coupling whose cells have got other treatments since it was made."""
     stored = _access.run(mdata, key, "tl.match", "match_key")
-    params, entries = stored["params"], mass.tocoo()
-    of_block = np.asarray(stored["table"]["treatment"]).astype(str)
+    params, of_block = stored["params"], np.asarray(stored["table"]["treatment"]).astype(str)
     treatments = pd.Index(pd.unique(of_block))
-    blocks, changed = {}, False
+    found = []
     for side in ("source", "target"):
-        blocks[side] = blocks_of(mdata, params[side], key)
+        blocks = blocks_of(mdata, params[side], key)
         now, _ = _access.treatment_codes(mdata, params[side], params["treatment"], treatments)
-        matched = blocks[side] >= 0
-        changed |= bool((now[matched] != treatments.get_indexer(of_block)[blocks[side][matched]]).any())
+        matched = blocks >= 0
         unknown = mdata.mod[params[side]].obs[_keys.MatchKeys(key).block].isna().to_numpy()
-        changed |= bool((unknown & (now >= 0)).any())  # cells that got a treatment since
-    changed |= bool((blocks["source"][entries.row] != blocks["target"][entries.col]).any())
-    if changed:
-        msg = (
-            f"The coupling {key!r} was made for other treatments than the cells now have: labels in "
-            f"obs[{params['treatment']!r}] were changed after matching. Run `tl.propensity` and `tl.match` again."
-        )
-        raise ValueError(msg)
+        relabelled = (now[matched] != treatments.get_indexer(of_block)[blocks[matched]]).any()
+        if relabelled or (unknown & (now >= 0)).any():  # the latter: cells that got a treatment since
+            raise ValueError(_other_treatments(mdata, key))
+        found.append(blocks)
+    return found[0], found[1]
+
+
+def _other_treatments(mdata: MuData, key: str) -> str:
+    label = _access.run(mdata, key, "tl.match", "match_key")["params"]["treatment"]
+    return (
+        f"The coupling {key!r} was made for other treatments than the cells now have: labels in "
+        f"obs[{label!r}] were changed after matching. Run `tl.propensity` and `tl.match` again."
+    )
 
 
 def _potential_plans(mdata: MuData, stored: dict[str, Any], key: str) -> Any:

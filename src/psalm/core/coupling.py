@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from psalm.core.plan import Plan
 
 TILE_BYTES = 64 * 2**20
+ROUNDS = 10
+"""Sparse Sinkhorn steps that bring a view near the marginals."""
 
 
 @dataclass(frozen=True)
@@ -225,15 +227,19 @@ class Coupling:
         return self._gather(views), kept
 
     def _gather(self, views: list[sparse.csr_matrix]) -> sparse.csr_matrix:
-        """Put one CSR per block at its place among all cells."""
-        rows, columns, mass = [np.empty(0, dtype=int)], [np.empty(0, dtype=int)], [np.empty(0)]
+        """Put one CSR per block at its place among all cells; a cell is in one block at most."""
+        counts = np.zeros(self.n_source, dtype=np.int64)
         for block, view in zip(self.blocks, views, strict=True):
-            entries = view.tocoo()
-            rows.append(block.source[entries.row])
-            columns.append(block.target[entries.col])
-            mass.append(entries.data)
-        placed = (np.concatenate(mass), (np.concatenate(rows), np.concatenate(columns)))
-        return sparse.csr_matrix(placed, shape=(self.n_source, self.n_target))
+            counts[block.source] = np.diff(view.indptr)
+        ends = np.concatenate([[0], np.cumsum(counts)])
+        columns, mass = np.empty(ends[-1], dtype=np.int64), np.empty(ends[-1])
+        for block, view in zip(self.blocks, views, strict=True):
+            shift = np.repeat(ends[block.source] - view.indptr[:-1], np.diff(view.indptr))
+            places = np.arange(view.nnz) + shift
+            columns[places], mass[places] = block.target[view.indices], view.data
+        placed = sparse.csr_matrix((mass, columns, ends), shape=(self.n_source, self.n_target))
+        placed.sort_indices()
+        return placed
 
 
 def plan_tiles(plan: Plan) -> Iterator[tuple[slice, FloatArray]]:
@@ -288,11 +294,14 @@ def _largest(plan: Plan, per_row: int) -> tuple[sparse.csr_matrix, FloatArray, F
 
 def _rescale(view: sparse.csr_matrix, row_mass: FloatArray, column_mass: FloatArray) -> sparse.csr_matrix:
     """A few sparse Sinkhorn steps towards the exact marginals; the last one makes the rows exact."""
-    scaled = view
-    for _ in range(10):
-        scaled = scaled @ sparse.diags(_ratio(column_mass, np.asarray(scaled.sum(axis=0)).ravel()))
-        scaled = sparse.diags(_ratio(row_mass, np.asarray(scaled.sum(axis=1)).ravel())) @ scaled
-    return scaled.tocsr()
+    by_column, of_row = view.T.tocsr(), np.ones(view.shape[0])
+    of_column = np.ones(view.shape[1])
+    for _ in range(ROUNDS):
+        of_column = _ratio(column_mass, by_column @ of_row)
+        of_row = _ratio(row_mass, view @ of_column)
+    scaled = view.copy()
+    scaled.data = view.data * np.repeat(of_row, np.diff(view.indptr)) * of_column[view.indices]
+    return scaled
 
 
 def _ratio(wanted: FloatArray, found: FloatArray) -> FloatArray:
