@@ -26,11 +26,11 @@ from recipes import AT_ITS_WORD, N_REPEATS, NETWORK, Cells, Recipe, deals, forge
 
 import psalm
 from psalm.core.calibration import TemperatureCalibrator
+from psalm.core.cross_fit import CrossFit
 from psalm.core.estimator import EstimatorClassifier
 from psalm.core.kernel import KernelClassifier
 from psalm.core.log_odds import centre
 from psalm.core.logistic import LogisticClassifier
-from psalm.core.propensity import CrossFit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -39,6 +39,7 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,22 +125,14 @@ def planned(data: Data, seeds: int) -> list[dict[str, Any]]:
     return [dict(zip(KEY, (data.task.folder, seed, *part), strict=True)) for seed in range(seeds) for part in parts]
 
 
-class Runs:
-    """Runs rows, and keeps the experiment of the last one."""
-
-    def __init__(self, data: Data) -> None:
-        self.experiment = Experiment(data, 0)
-
-    def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        """What was found; its seconds include scores and matches that no row before it asked for."""
-        start, what = time.perf_counter(), (row["setting"], row["method"])
-        if row["seed"] != self.experiment.seed:
-            self.experiment = Experiment(self.experiment.data, row["seed"])
-        if row["part"] == "match":
-            found = match_row(self.experiment, *what)
-        else:
-            found = predict_row(self.experiment, *what, tuple(row["direction"].split(" to ")))
-        return [found | {"seconds": time.perf_counter() - start}]
+def run(experiment: Experiment, row: dict[str, Any]) -> dict[str, Any]:
+    """What was found; its seconds include scores and matches that no row before it asked for."""
+    start, what = time.perf_counter(), (row["setting"], row["method"])
+    if row["part"] == "match":
+        found = match_row(experiment, *what)
+    else:
+        found = predict_row(experiment, *what, tuple(row["direction"].split(" to ")))
+    return found | {"seconds": time.perf_counter() - start}
 
 
 def of_match(table: pd.DataFrame) -> pd.DataFrame:
@@ -172,7 +165,8 @@ def main() -> None:
     if arguments.data != BMMC.folder and name not in known:
         parser.error(f"--data is 'bmmc' or a folder named {', '.join(known)}; got {arguments.data!r}")
     data = Data(BMMC, None) if arguments.data == BMMC.folder else Data(known[name], Path(arguments.data))
-    table = resumed(planned(data, arguments.seeds), Runs(data), arguments.out)
+    experiment_of = lru_cache(maxsize=1)(partial(Experiment, data))
+    table = resumed(planned(data, arguments.seeds), lambda row: [run(experiment_of(row["seed"]), row)], arguments.out)
     n_cells = int(table["cells"].iloc[0])
     print(f"{name}: {n_cells} test cells, mean of {arguments.seeds} seeds; the paper's numbers are of bone marrow")
     print(f"\nalignment\n{of_match(table).to_string(na_rep='')}")

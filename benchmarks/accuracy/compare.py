@@ -20,7 +20,7 @@ import json
 import time
 import warnings
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +99,8 @@ class Case:
         if method in OURS:
             names = {"source": self.task.source, "target": self.task.target}
             psalm.tl.match(mdata, **names, progress=False, **OURS[method])
-            return self.figures(mdata) | {"seconds": scoring + time.perf_counter() - start}
+            seconds = scoring + time.perf_counter() - start
+            return self.figures(mdata) | {"seconds": seconds}
         try:
             plans, report = self.aligned(method)
         except (NotInstalled, NotApplicable) as reason:
@@ -136,19 +137,6 @@ def group_of(method: str) -> str:
     return "psalm" if method in OURS else "baseline" if method in BASELINES else "peer"
 
 
-class Runs:
-    """Runs rows, and keeps the case of the last one."""
-
-    def __init__(self, data: Path) -> None:
-        self.data, self.case = data, None
-
-    def __call__(self, unit: dict[str, Any]) -> list[dict[str, Any]]:
-        task, seed = TASK_OF[unit["data"]], unit["seed"]
-        if self.case is None or (self.case.task, self.case.seed) != (task, seed):
-            self.case = Case(task, self.data, seed)
-        return [{"group": group_of(unit["method"])} | self.case.run(unit["method"])]
-
-
 def seeds_of(method: str, arguments: argparse.Namespace) -> int:
     if method in ONCE:
         return 1
@@ -172,7 +160,13 @@ def main() -> None:
         for method in arguments.methods
         if seed < seeds_of(method, arguments)
     ]
-    table = resumed(units, Runs(arguments.data), arguments.out)
+    case_of = lru_cache(maxsize=1)(lambda data, seed: Case(TASK_OF[data], arguments.data, seed))
+
+    def run(unit: dict[str, Any]) -> list[dict[str, Any]]:
+        method = unit["method"]
+        return [{"group": group_of(method)} | case_of(unit["data"], unit["seed"]).run(method)]
+
+    table = resumed(units, run, arguments.out)
     for figure in BOUNDED:
         medians = table.groupby(["method", "data"], sort=False)[figure].median().unstack("data")
         medians["mean of the seven"] = medians.iloc[:, : len(TASKS)].mean(axis=1)

@@ -13,14 +13,11 @@ import numpy as np
 import pandas as pd
 from aligners.autoencoder import AdversarialAutoencoder
 from problem import ByFeatures, Modality, Problem
-from scipy import sparse
-from tasks import PAIR, Task
+from tasks import PAIR, Task, TruePairs
 
 import psalm
 from psalm._containers import stack
-from psalm.core.matcher import Match, Side
 from psalm.core.neighbors import SharedNeighborMatcher
-from psalm.core.plan import SparsePlan
 from psalm.core.sinkhorn import SinkhornMatcher
 
 if TYPE_CHECKING:
@@ -59,18 +56,6 @@ class Data:
         names = self.task.source, self.task.target
         first, second = (anndata.read_h5ad(self.path / f"{name}.h5ad") for name in names)
         return first, second
-
-
-class TruePairs:
-    """The oracle: sends each source cell's mass to its partner."""
-
-    needs_features = True  # the pairs' numbers, given as `use_rep`
-
-    def __call__(self, source: Side, target: Side) -> Match:
-        partner = pd.Index(target.features[:, 0]).get_indexer(source.features[:, 0])
-        known = np.flatnonzero(partner >= 0)
-        mass = np.full(len(known), 1 / len(source))
-        return Match(SparsePlan(sparse.csr_matrix((mass, (known, partner[known])), (len(source), len(target)))))
 
 
 def split(obs: pd.DataFrame, seed: int) -> dict[str, np.ndarray]:

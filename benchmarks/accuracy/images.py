@@ -22,7 +22,7 @@ import argparse
 import time
 import warnings
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,18 +133,6 @@ def by_truth(problem: Problem, scores: list[np.ndarray]) -> list[np.ndarray]:
     return match_blocks(SinkhornMatcher(0.05), problem, (scores[0], scores[1]))
 
 
-class Runs:
-    """Runs rows, and keeps the case of the last one."""
-
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self.arguments, self.case = arguments, None
-
-    def __call__(self, unit: dict[str, Any]) -> list[dict[str, Any]]:
-        if self.case is None or (self.case.kind, self.case.seed) != (unit["kind"], unit["seed"]):
-            self.case = Case(unit["kind"], unit["seed"], self.arguments)
-        return [self.case.run(unit["method"])]
-
-
 def planned(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """What is to be run; the true propensity is known for "soft" only."""
     others = (PAPER_SNN, "autoencoder, OT ε .05", "autoencoder, SNN", "SCOT", "random partner", "treatment mean")
@@ -167,7 +155,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="every row as CSV; rows in it are not run again")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning)
-    table = resumed(planned(arguments), Runs(arguments), arguments.out)
+    case_of = lru_cache(maxsize=1)(lambda kind, seed: Case(kind, seed, arguments))
+    units = planned(arguments)
+    table = resumed(units, lambda unit: [case_of(unit["kind"], unit["seed"]).run(unit["method"])], arguments.out)
     medians = table.groupby(["kind", "method"], sort=False)[list(FIGURES)].median().round(4)
     print(f"{arguments.cells} pictures of {arguments.size} pixels, median of {arguments.seeds} seeds")
     print(medians.to_string())

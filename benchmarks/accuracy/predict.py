@@ -18,14 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
-from tasks import PAIR, TASKS, Task, prepare
+from tasks import PAIR, TASKS, Task, TruePairs, prepare
 from units import resumed
 
 import psalm
 from psalm.core.losses import LOSSES
-from psalm.core.matcher import Match, Side
-from psalm.core.plan import SparsePlan
 
 HELD_OUT = 0.2
 MEAN, TRUE, TOLD = "treatment mean", "true pairs", " + treatment"
@@ -59,16 +56,6 @@ def hide(mdata: object, seed: int) -> dict[str, pd.DataFrame]:
         labels[name] = adata.obs.loc[cells, ["treatment", PAIR]].copy()
         adata.obs.loc[cells, "treatment"] = np.nan
     return labels
-
-
-class TruePairs:
-    """The oracle: sends each source cell's mass to its partner."""
-
-    needs_features = True  # the pairs' numbers, given as `use_rep`
-
-    def __call__(self, source: Side, target: Side) -> Match:
-        mass = sparse.csr_matrix((source.features == target.features.T).astype(float) / len(source))
-        return Match(SparsePlan(mass))
 
 
 def r2(truth: np.ndarray, treatment: np.ndarray, guess: np.ndarray) -> dict[str, float]:

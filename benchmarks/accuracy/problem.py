@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from tasks import Task
 
 NUMBER = "cell_number"
-COUNTS = ("rna", "protein", "atac")
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,14 +138,14 @@ class Given:
         return Match(SparsePlan(sparse.csr_matrix(mass / mass.sum())))
 
 
-def put(mdata: MuData, problem: Problem, plans: Sequence[np.ndarray], key_added: str = "match") -> None:
+def put(mdata: MuData, problem: Problem, plans: Sequence[np.ndarray]) -> None:
     """Write plans into the container, as `psalm.tl.match` would."""
     check(problem, plans)
     for side in problem.sides:
         mdata[side.name].obsm[NUMBER] = np.arange(len(side.codes), dtype=np.float64)[:, None]
     names = {"source": problem.source.name, "target": problem.target.name}
     given = Given(problem, plans)
-    psalm.tl.match(mdata, **names, method=given, use_rep=NUMBER, progress=False, key_added=key_added)
+    psalm.tl.match(mdata, **names, method=given, use_rep=NUMBER, progress=False)
 
 
 def check(problem: Problem, plans: Sequence[np.ndarray]) -> None:

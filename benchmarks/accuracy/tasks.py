@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING
 
 import anndata
 import numpy as np
+import pandas as pd
+from scipy import sparse
 
 import psalm
 from psalm._containers import stack
+from psalm.core.matcher import Match
+from psalm.core.plan import SparsePlan
 
 if TYPE_CHECKING:
     from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
     from mudata import MuData
+
+    from psalm.core.matcher import Side
 
 PAIR = "true_pair"
 
@@ -66,3 +70,15 @@ def prepare(task: Task, data: Path, seed: int) -> MuData:
     for name, kind in zip((task.source, task.target), task.kinds, strict=True):
         psalm.pp.represent(mdata, name, kind=kind)
     return mdata
+
+
+class TruePairs:
+    """The oracle: sends each source cell's mass to its partner."""
+
+    needs_features = True  # the pairs' numbers, given as `use_rep`
+
+    def __call__(self, source: Side, target: Side) -> Match:
+        partner = pd.Index(target.features[:, 0]).get_indexer(source.features[:, 0])
+        known = np.flatnonzero(partner >= 0)
+        mass = np.full(len(known), 1 / len(source))
+        return Match(SparsePlan(sparse.csr_matrix((mass, (known, partner[known])), (len(source), len(target)))))

@@ -27,9 +27,9 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from timing import Line, add_out, write
 
+from psalm.core.cross_fit import CrossFit
 from psalm.core.log_odds import log_loss, log_probabilities
 from psalm.core.logistic import LogisticClassifier
-from psalm.core.propensity import CrossFit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -35,6 +35,11 @@ def write_coupling(mdata: MuData, key: str, source: str, target: str, mass: spar
 
 def stored_coupling(mdata: MuData, key: str) -> sparse.csr_matrix:
     """The coupling as stored, (n_source, n_target) in each modality's own order."""
+    return _entries(mdata, key)[0]
+
+
+def _entries(mdata: MuData, key: str) -> tuple[sparse.csr_matrix, tuple[IntArray, IntArray]]:
+    """The stored coupling with the blocks of source and target, each checked to fit the other."""
     params = _stored(mdata, key)["params"]
     rows, columns = _access.place(mdata, params["source"]), _access.place(mdata, params["target"])
     mass = sparse.csr_matrix(mdata.obsp[key])[rows][:, columns].tocsr()
@@ -49,7 +54,7 @@ def stored_coupling(mdata: MuData, key: str) -> sparse.csr_matrix:
     entries = mass.tocoo()
     if (source[entries.row] != target[entries.col]).any():
         raise ValueError(_other_treatments(mdata, key))
-    return mass
+    return mass, (source, target)
 
 
 def coupling(mdata: MuData, key: str) -> Coupling:
@@ -58,8 +63,7 @@ def coupling(mdata: MuData, key: str) -> Coupling:
     if stored["params"]["from_potentials"]:  # entries are a view of the plan, and cost more to read than it
         codes, plan = _same_treatments(mdata, key), _potential_plans(mdata, stored, key)
     else:
-        mass = stored_coupling(mdata, key)
-        codes = _same_treatments(mdata, key)
+        mass, codes = _entries(mdata, key)
 
         def plan(_: int, source: IntArray, target: IntArray) -> SparsePlan:
             return SparsePlan(mass[source][:, target].tocsr())

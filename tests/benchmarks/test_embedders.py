@@ -58,7 +58,7 @@ def test_cells_without_treatment_take_no_part(embed, problem):
 
 def test_the_best_pass_is_kept(embed, problem):
     """By what the held-out cells, which the seed deals again, say of the networks that come back."""
-    from aligners.autoencoder import chosen, inputs, split
+    from aligners.training import chosen, inputs, split
 
     network, history = embed.fit(problem, 0)
     _, held_out = split(problem, np.random.default_rng(0))
@@ -76,7 +76,7 @@ def test_training_stops_when_patience_is_out(embed, problem):
 
 
 def test_a_batch_has_the_same_treatments_in_both_modalities(problem, rng):
-    from aligners.autoencoder import batches, split
+    from aligners.training import batches, split
 
     training, held_out = split(problem, rng)
     seen = list(batches(problem, training, 8, rng))
@@ -103,20 +103,32 @@ def test_discriminator_and_encoders_pull_in_opposite_directions(problem):
     torch.testing.assert_close(own, -fooling, rtol=1e-3, atol=1e-9)
 
 
-def test_a_turn_of_the_discriminator_leaves_the_encoders_alone(problem):
-    from aligners.autoencoder import AdversarialAutoencoder, Networks, step
+@pytest.mark.parametrize("learns", ["discriminator", "halves"])
+def test_each_turn_lowers_the_loss_of_whose_turn_it_is_and_moves_no_other(problem, learns):
+    """Independent: only one of the two may learn, by its rate; the discriminator's loss, or the flipped one, falls."""
+    from aligners.autoencoder import AdversarialAutoencoder, Networks, Turns
+    from aligners.training import chosen, inputs
 
+    fooling = learns == "halves"
+    rates = {"learning_rate": 1e-2 * fooling, "discriminator_rate": 1e-2 * (not fooling)}
+    weights = {"reconstruction": 0.0, "classification": 0.0, "weight_decay": 0.0}
     torch.manual_seed(0)
-    networks = Networks(AdversarialAutoencoder(n_latent=4, n_hidden=16), [8, 5], N_TREATMENTS)
-    latents = [torch.randn(20, 4) + shift for shift in (0.0, 3.0)]
-    optimiser = torch.optim.Adam(networks.discriminator.parameters(), lr=1e-2)
-    before = {name: value.clone() for name, value in networks.halves.state_dict().items()}
-    for _ in range(50):
-        step(optimiser, networks.modality_loss(latents, flipped=False))
-    assert networks.modality_loss(latents, flipped=False) < 0.2
-    assert networks.modality_loss(latents, flipped=True) > 2
-    for name, value in networks.halves.state_dict().items():
-        torch.testing.assert_close(value, before[name])
+    model = AdversarialAutoencoder(n_latent=4, n_hidden=16, **rates, **weights)
+    networks = Networks(model, [8, 5], N_TREATMENTS)
+    codes = [torch.tensor(side.codes) for side in problem.sides]
+    cells = chosen(inputs(problem), codes, [np.flatnonzero(code >= 0) for code in codes])
+
+    def loss():
+        latents = [half.encoder(side) for half, side in zip(networks.halves, cells[0], strict=True)]
+        return networks.modality_loss(latents, flipped=fooling).item()
+
+    before = {name: value.clone() for name, value in networks.named_parameters()}
+    first, turns = loss(), Turns(model, networks)
+    for _ in range(120):
+        turns(*cells)
+    assert loss() < 0.7 * first
+    moved = {name.split(".")[0] for name, value in networks.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {learns}
 
 
 @pytest.mark.parametrize("itself", [False, True])
@@ -140,8 +152,8 @@ def test_the_contrastive_loss_is_that_of_a_slow_loop(rng, itself):
 
 
 def test_contrastive_embeddings_are_of_length_one_and_learn_treatments(problem):
-    from aligners.autoencoder import inputs
     from aligners.contrastive import GroupContrastive
+    from aligners.training import inputs
 
     model = GroupContrastive(n_embedding=4, n_hidden=16, learn_temperature=True, within=1.0, learning_rate=1e-2)
     encoders, history = model.fit(problem, 0)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from psalm.core.batch import BatchShift, adjust, balancing_weights, predictability
+from psalm.core.cross_fit import CrossFit
 from psalm.core.logistic import LogisticClassifier
-from psalm.core.propensity import CrossFit
 
 
 @pytest.fixture

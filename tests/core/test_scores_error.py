@@ -13,9 +13,10 @@ from psalm._containers import stack
 from psalm.core.calibration import NoCalibrator
 from psalm.core.classifier import FittedClassifier, log_shares
 from psalm.core.compression import Basis
+from psalm.core.cross_fit import CrossFit
 from psalm.core.layout import one_factor
 from psalm.core.logistic import LogisticClassifier
-from psalm.core.propensity import CrossFit, _halves
+from psalm.core.propensity import _halves
 from psalm.core.scoring import Reference, Scores
 
 N_TREATMENTS, N_FEATURES = 3, 4

@@ -16,28 +16,23 @@ time, the discriminator's being the larger so that it keeps up. The held-out los
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, l1_loss
 
-from psalm.core.folds import deal_folds
+from aligners.training import inputs, step, trained
 from psalm.core.image import convolutions
-from psalm.core.minibatch import moments, reproducible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    import numpy as np
     from problem import Problem
-
-N_FOLDS = 5
-"""One of so many folds is held out."""
 
 BETAS = (0.5, 0.999)
 """Of Adam, as in the authors' `model_rna_atac`: the turns of discriminator and encoders swing less."""
@@ -90,21 +85,12 @@ class AdversarialAutoencoder:
 
     def fit(self, problem: Problem, seed: int) -> tuple[Networks, list[dict[str, float]]]:
         """The networks of the best pass, and what the held-out cells said after each."""
-        rng, x = np.random.default_rng(seed), inputs(problem)
-        codes = [torch.tensor(side.codes) for side in problem.sides]
-        training, held_out = split(problem, rng)
-        with reproducible(seed, "cpu"):
-            networks = Networks(self, [side.shape[1] for side in x], problem.n_treatments)
-            turns = Turns(self, networks)
-            stop = EarlyStop(self.patience)
-            while len(stop.history) < self.max_epochs and not stop.over:
-                networks.train()
-                for batch in batches(problem, training, self.batch_size, rng):
-                    turns(*chosen(x, codes, batch))
-                networks.eval()
-                stop.see(networks, self.judge(networks, *chosen(x, codes, held_out)))
-        networks.load_state_dict(stop.weights)
-        return networks, stop.history
+
+        def start(n_features: list[int]) -> tuple[Networks, Turns]:
+            networks = Networks(self, n_features, problem.n_treatments)
+            return networks, Turns(self, networks)
+
+        return trained(problem, seed, start, self.judge, self)
 
     @torch.no_grad()
     def judge(self, networks: Networks, x: list[Tensor], codes: list[Tensor]) -> dict[str, float]:
@@ -187,67 +173,3 @@ class Turns:
 
 def adam(parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=learning_rate, betas=BETAS, weight_decay=weight_decay, fused=True)
-
-
-def step(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimiser.zero_grad()
-    loss.backward()
-    optimiser.step()
-
-
-class EarlyStop:
-    """Keep the weights of the pass with the least held-out loss."""
-
-    def __init__(self, patience: int) -> None:
-        self.patience, self.history, self.weights = patience, [], {}
-        self.best, self.least = 0, float("inf")
-
-    @property
-    def over(self) -> bool:
-        return len(self.history) - self.best > self.patience
-
-    def see(self, network: nn.Module, judged: dict[str, float]) -> None:
-        """Note what the held-out cells said after a pass."""
-        self.history.append(judged)
-        if judged["loss"] < self.least:
-            self.best, self.least = len(self.history), judged["loss"]
-            self.weights = copy.deepcopy(network.state_dict())
-
-
-def inputs(problem: Problem) -> list[Tensor]:
-    """Features of every cell, standardised by the cells that have a treatment."""
-    found = []
-    for side in problem.sides:
-        mean, scale = moments([side.features[side.codes >= 0]])
-        found.append(torch.as_tensor((side.features - mean) / scale, dtype=torch.float32))
-    return found
-
-
-def split(problem: Problem, rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Cells to train on and cells to stop by, of each modality; the folds are drawn apart."""
-    folds = [deal_folds(side.codes, N_FOLDS, rng) for side in problem.sides]
-    return [np.flatnonzero(fold > 0) for fold in folds], [np.flatnonzero(fold == 0) for fold in folds]
-
-
-def chosen(
-    x: list[Tensor], codes: list[Tensor], cells: tuple[np.ndarray, np.ndarray] | list[np.ndarray]
-) -> tuple[list[Tensor], list[Tensor]]:
-    return [side[c] for side, c in zip(x, cells, strict=True)], [code[c] for code, c in zip(codes, cells, strict=True)]
-
-
-def batches(
-    problem: Problem, training: list[np.ndarray], size: int, rng: np.random.Generator
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """One pass: cells of both modalities with the same treatments, so that treatments do not give the modality away.
-
-    Where a treatment has fewer cells in one modality they are taken several times.
-    """
-    found = []
-    for blocks in problem.blocks():
-        own = [np.intersect1d(block, cells) for block, cells in zip(blocks, training, strict=True)]
-        n = max(map(len, own))
-        found.append([np.resize(rng.permutation(cells), n) for cells in own])
-    pairs = np.concatenate(found, axis=1)
-    pairs = pairs[:, rng.permutation(pairs.shape[1])]
-    for batch in np.array_split(pairs, max(1, round(pairs.shape[1] / size)), axis=1):
-        yield batch[0], batch[1]

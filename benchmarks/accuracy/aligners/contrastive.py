@@ -16,15 +16,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from aligners.autoencoder import EarlyStop, batches, chosen, inputs, split, step
-from psalm.core.minibatch import reproducible
+from aligners.training import inputs, step, trained
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
     from problem import Problem
 
 LEAST_TEMPERATURE = 0.01
@@ -71,21 +72,13 @@ class GroupContrastive:
 
     def fit(self, problem: Problem, seed: int) -> tuple[Encoders, list[dict[str, float]]]:
         """The encoders of the best pass, and what the held-out cells said after each."""
-        rng, x = np.random.default_rng(seed), inputs(problem)
-        codes = [torch.tensor(side.codes) for side in problem.sides]
-        training, held_out = split(problem, rng)
-        with reproducible(seed, "cpu"):
-            encoders = Encoders(self, [side.shape[1] for side in x])
+
+        def start(n_features: list[int]) -> tuple[Encoders, Callable[[list[Tensor], list[Tensor]], None]]:
+            encoders = Encoders(self, n_features)
             optimiser = torch.optim.AdamW(encoders.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-            stop = EarlyStop(self.patience)
-            while len(stop.history) < self.max_epochs and not stop.over:
-                encoders.train()
-                for batch in batches(problem, training, self.batch_size, rng):
-                    step(optimiser, self.loss(encoders, *chosen(x, codes, batch)))
-                encoders.eval()
-                stop.see(encoders, self.judge(encoders, *chosen(x, codes, held_out)))
-        encoders.load_state_dict(stop.weights)
-        return encoders, stop.history
+            return encoders, lambda x, codes: step(optimiser, self.loss(encoders, x, codes))
+
+        return trained(problem, seed, start, self.judge, self)
 
     def loss(self, encoders: Encoders, x: list[Tensor], codes: list[Tensor]) -> Tensor:
         """Both directions across modalities, and within them where asked for."""

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from psalm.core._types import FloatArray, IntArray, Matrix
     from psalm.core.compression import Basis
+    from psalm.core.cross_fit import CrossFit
     from psalm.core.diagnostics import Tallies
     from psalm.core.layout import Layout
-    from psalm.core.propensity import CrossFit, Propensity
+    from psalm.core.propensity import Propensity
 
     Progress = Callable[[int, str, str], AbstractContextManager[Callable[[int], object]]]
 
@@ -35,7 +36,7 @@ class Cells:
     codes
         (n_cells,) treatment of each cell, −1 for none.
     groups, batches
-        (n_cells,) or None: see :class:`psalm.core.propensity.CrossFit`.
+        (n_cells,) or None: see :class:`psalm.core.cross_fit.CrossFit`.
     cross_fit
         How.
     """

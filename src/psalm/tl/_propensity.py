@@ -14,8 +14,9 @@ from psalm._progress import bar
 from psalm.core import findings, report
 from psalm.core.calibration import CALIBRATORS
 from psalm.core.classifiers import DEFAULT, as_classifier
+from psalm.core.cross_fit import CrossFit
 from psalm.core.joint import Cells, Space, frequencies, score_jointly
-from psalm.core.propensity import CrossFit, as_rows
+from psalm.core.propensity import as_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

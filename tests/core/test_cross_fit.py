@@ -5,9 +5,9 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from psalm import datasets
 from psalm.core.calibration import NoCalibrator
+from psalm.core.cross_fit import CrossFit
 from psalm.core.estimator import EstimatorClassifier
 from psalm.core.logistic import LogisticClassifier
-from psalm.core.propensity import CrossFit
 
 
 def test_no_cell_is_scored_by_a_model_that_has_seen_it(read_only, rng):
