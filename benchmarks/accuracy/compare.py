@@ -1,6 +1,7 @@
 """psalm beside baselines and peers on the same cells, scored by the same function.
 
-    python benchmarks/accuracy/compare.py DATA [--seeds 3] [--peer-seeds 1] [--methods ...] [--out compare.csv]
+    python benchmarks/accuracy/compare.py DATA [--seeds 3] [--peer-seeds 1] [--peer-timeout 1800] [--methods ...]
+        [--out compare.csv]
 
 Every method sees the same features (`psalm.pp.represent`) and treatments, and no pairs; what it returns is put into the
 container as a match and scored by `psalm.tl.evaluate` (`problem.py`). Each seed permutes and renames the target's
@@ -19,7 +20,7 @@ import argparse
 import json
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,7 @@ class Case:
     task: Task
     data: Path
     seed: int
+    peer_timeout: float
 
     @cached_property
     def scored(self) -> tuple[MuData, float]:
@@ -116,7 +118,7 @@ class Case:
         """Plans, and what a peer says of itself: versions, the seconds of its own work, MB of its process."""
         if method not in PEERS:
             return BASELINES[method](self.problem, self.seed), {}
-        result = PEERS[method].run(self.problem, self.seed)
+        result = replace(PEERS[method], timeout=self.peer_timeout).run(self.problem, self.seed)
         versions = ", ".join(f"{name} {number}" for name, number in result.report["versions"].items())
         own = {"own_seconds": result.report["seconds"], "peak_mb": result.report["peak_mb"]}
         return result.plans, own | {"versions": versions, "said": json.dumps(result.report["notes"])}
@@ -149,6 +151,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--peer-seeds", type=int, default=1)
+    parser.add_argument(
+        "--peer-timeout", type=float, default=1800, help="seconds that a peer may take for one data set"
+    )
     parser.add_argument("--methods", nargs="+", choices=methods, default=methods)
     parser.add_argument("--out", type=Path, help="every row as CSV; rows in it are not run again")
     arguments = parser.parse_args()
@@ -160,7 +165,7 @@ def main() -> None:
         for method in arguments.methods
         if seed < seeds_of(method, arguments)
     ]
-    case_of = lru_cache(maxsize=1)(lambda data, seed: Case(TASK_OF[data], arguments.data, seed))
+    case_of = lru_cache(maxsize=1)(lambda data, seed: Case(TASK_OF[data], arguments.data, seed, arguments.peer_timeout))
 
     def run(unit: dict[str, Any]) -> list[dict[str, Any]]:
         method = unit["method"]

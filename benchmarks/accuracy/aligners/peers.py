@@ -86,12 +86,15 @@ class Peer:
     def run(self, problem: Problem, seed: int) -> Result:
         """Plans and a report.
 
-        Peers that embed are not run again for another ε directly after.
+        Peers that embed are not run again for another ε directly after, nor is what failed.
         """
         links = links_of(problem) if self.name in NEED_LINKS else np.empty((0, 2), dtype=str)
         if self.name in NEED_LINKS and not len(links):
             raise NotApplicable(missing_links(self.name, problem))
-        arrays, report = work(self.name, self.method, problem, seed, self.timeout)
+        outcome = work(self.name, self.method, problem, seed, self.timeout)
+        if isinstance(outcome, RuntimeError | TimeoutError):
+            raise outcome
+        arrays, report = outcome
         if "source" in arrays:
             matcher = SinkhornMatcher(self.epsilon)
             return Result(match_blocks(matcher, problem, (arrays["source"], arrays["target"])), report)
@@ -101,8 +104,18 @@ class Peer:
 @lru_cache(maxsize=1)
 def work(
     name: str, method: str, problem: Problem, seed: int, timeout: float
+) -> tuple[dict[str, np.ndarray], dict[str, Any]] | RuntimeError | TimeoutError:
+    """Run the peer's runner; what it wrote, or why it failed, which is remembered too."""
+    try:
+        return written(name, method, problem, seed, timeout)
+    except (RuntimeError, TimeoutError) as reason:
+        return reason
+
+
+def written(
+    name: str, method: str, problem: Problem, seed: int, timeout: float
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Run the peer's runner; arrays and report that it wrote, embeddings with a row per cell of the problem."""
+    """Arrays and report of the peer's runner, embeddings with a row per cell of the problem."""
     python = installed(name)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
