@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from psalm import _checks, _keys, _matches
+from psalm.core.matching import described
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,13 +20,27 @@ if TYPE_CHECKING:
     from psalm._blocks import Blocks
     from psalm.core._types import FloatArray
     from psalm.core.coupling import Coupling, Spread
-    from psalm.core.matching import TreatmentMatch
+    from psalm.core.matching import Failure, TreatmentMatch
 
 VAGUE, MANY_CELLS = 0.98, 10
 """A treatment of at least so many cells with effective matches above this share of them is warned of."""
 UNMATCHED = 0.1
 """A cell that transports less than this share of its mass is called unmatched."""
 BYTES_PER_ENTRY = 12  # float64 value and int32 column
+
+
+class Failures:
+    """Treatments in which the method failed: the first stops the match, or all are noted, by row of the table."""
+
+    def __init__(self, table: pd.DataFrame, *, stop: bool) -> None:
+        self.names, self.stop, self.messages = _matches.block_names(table), stop, [""] * len(table)
+
+    def __call__(self, failure: Failure) -> None:
+        if self.stop:
+            name = self.names[failure.code]
+            failure.reason.add_note(f"This came from treatment {name!r}. With `on_error='warn'` the others are kept.")
+            raise failure.reason
+        self.messages[failure.code] = described(failure.reason)
 
 
 @dataclass(frozen=True)
@@ -153,8 +168,14 @@ def warn(found: pd.DataFrame) -> None:
     """One warning for everything in the table that a user must know."""
     names = _matches.block_names(found)
     empty = (found["n_source"] == 0) | (found["n_target"] == 0)
-    stopped = ~found["converged"] & ~empty
+    failed = found["error"] != ""
+    stopped = ~found["converged"] & ~empty & ~failed
     notes = []
+    if failed.any():
+        notes.append(
+            f"{int(failed.sum())} treatments could not be matched: {_checks.listed(names[failed])}; the first by "
+            f"{found['error'][failed].iloc[0]}"
+        )
     if stopped.any():
         worst = float(found["marginal_error"][stopped].max())
         notes.append(

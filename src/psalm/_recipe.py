@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from psalm import _access, _cells, _matches, _scores
+from psalm.core.checkpoint import keeping
 from psalm.core.cost import POSTERIOR
 from psalm.core.matching import Cells, match_within
 from psalm.core.methods import METHODS
@@ -118,21 +120,25 @@ class Recipe:
             use_rep=params.get("use_rep") or None,
         )
 
-    def __call__(self, scores: list[FloatArray], **options: Any) -> Made:
-        """Match by scores (n_cells, n_columns) of source and target; options are those of ``match_within``."""
+    def __call__(self, scores: list[FloatArray], *, checkpoint: str | Path | None = None, **options: Any) -> Made:
+        """Match by scores (n_cells, n_columns) of source and target.
+
+        Finished blocks are kept in the folder ``checkpoint``; options are those of ``match_within``.
+        """
+        matcher = self.matcher if checkpoint is None else keeping(self.matcher, Path(checkpoint))
         first = self._coordinates(scores)
-        coupling, found = self._once(first, options)
+        coupling, found = self._once(first, matcher, options)
         used = first
         for _ in range(self.refine):
             used = _matches.refined(self.mdata, self.names, self.use_rep, coupling, first)
-            coupling, found = self._once(used, options)
+            coupling, found = self._once(used, matcher, options)
         return Made(coupling, found, used)
 
     def _once(
-        self, scores: list[FloatArray], options: dict[str, Callable[..., object]]
+        self, scores: list[FloatArray], matcher: Matcher, options: dict[str, Callable[..., object]]
     ) -> tuple[Coupling, list[TreatmentMatch]]:
         source, target = (replace(cells, scores=values) for cells, values in zip(self.cells, scores, strict=True))
-        return match_within(source, target, self.matcher, **options)  # type: ignore[arg-type]
+        return match_within(source, target, matcher, **options)  # type: ignore[arg-type]
 
     def _coordinates(self, scores: list[FloatArray]) -> list[FloatArray]:
         """What the cost is computed from: scores, or for "posterior" probabilities."""

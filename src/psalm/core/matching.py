@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -43,6 +43,32 @@ class TreatmentMatch:
     match: Match
     seconds: float
     mass: tuple[FloatArray, FloatArray]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A block that could not be matched.
+
+    Parameters
+    ----------
+    code
+        Of the block.
+    reason
+        What its matcher raised.
+    """
+
+    code: int
+    reason: Exception
+
+
+def described(reason: Exception) -> str:
+    """Kind and message of an error."""
+    return f"{type(reason).__name__}: {reason}".removesuffix(": ")
+
+
+def stop(failure: Failure) -> NoReturn:
+    """Raise what the matcher raised."""
+    raise failure.reason
 
 
 @dataclass(frozen=True)
@@ -106,6 +132,7 @@ def match_within(
     n_jobs: int | None = None,
     tick: Callable[[int], object] = lambda _: None,
     report: Callable[[list[TreatmentMatch]], object] = lambda _: None,
+    failed: Callable[[Failure], object] = stop,
 ) -> tuple[Coupling, list[TreatmentMatch]]:
     """Match the cells of every treatment that has cells on both sides.
 
@@ -116,22 +143,31 @@ def match_within(
     source, target
         Cells of the two modalities.
     matcher
-        Called once per treatment; a :class:`BatchMatcher` once for many small ones.
+        Called once per treatment; a :class:`psalm.core.matcher.BatchMatcher` once for many small ones.
     n_jobs
         Threads, or jobs of the joblib backend in force. None: all cores of this machine.
     tick
         Called with numbers of pairs as they are finished.
     report
         Called with what each finished job found.
+    failed
+        Called with each block whose matcher raises. If it returns, the coupling lacks the block and its mass; by
+        default it raises the matcher's error.
     """
     places = find_places(source.codes, target.codes)
     found: dict[int, TreatmentMatch] = {}
     ticker = _Ticker(tick)
-    for results in _run(_jobs(places), source, target, matcher, n_jobs, ticker):
+    pairs = {place.code: place.n_pairs for place in places}
+    for outcomes in _run(_jobs(places), source, target, matcher, n_jobs, ticker):
+        results = [outcome for outcome in outcomes if isinstance(outcome, TreatmentMatch)]
+        failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+        for failure in failures:
+            failed(failure)
         found.update({result.block.treatment: result for result in results})
         report(results)
-        ticker.finish(sum(len(result.block.source) * len(result.block.target) for result in results))
-    ordered = [found[place.code] for place in places]
+        codes = [result.block.treatment for result in results] + [failure.code for failure in failures]
+        ticker.finish(sum(pairs[code] for code in codes))
+    ordered = [found[place.code] for place in places if place.code in found]
     return Coupling(len(source.codes), len(target.codes), tuple(result.block for result in ordered)), ordered
 
 
@@ -185,7 +221,7 @@ def _run(
     matcher: Matcher,
     n_jobs: int | None,
     ticker: _Ticker,
-) -> Iterator[list[TreatmentMatch]]:
+) -> Iterator[list[TreatmentMatch | Failure]]:
     """Results of every job: small blocks in parallel, large ones one after the other with all threads."""
     from joblib import Parallel, cpu_count, delayed, effective_n_jobs
     from joblib.parallel import ThreadingBackend, get_active_backend
@@ -216,25 +252,34 @@ def _match(
     shares: list[float],
     n_threads: int,
     tick: Callable[[float], object] | None = None,
-) -> list[TreatmentMatch]:
-    """Match the blocks of one job."""
-    starts = [perf_counter()]
-    if isinstance(matcher, BatchMatcher):
-        matches = matcher.match_many(pairs, n_threads, tick)
-        total = max(1, sum(place.n_pairs for place in job))
-        spent = [(perf_counter() - starts[0]) * place.n_pairs / total for place in job]
-    else:
-        matches = []
-        for source, target in pairs:
-            matches.append(matcher(source, target))
-            starts.append(perf_counter())
-        spent = np.diff(starts).tolist()
+) -> list[TreatmentMatch | Failure]:
+    """Match the blocks of one job; where one of many fails, each alone, to tell which."""
+    start = perf_counter()
+    try:
+        matches = _matches(matcher, pairs, n_threads, tick)
+    except Exception as reason:  # noqa: BLE001, whatever a matcher raises is the block's failure
+        if len(job) == 1:
+            return [Failure(job[0].code, reason)]
+        each = zip(job, pairs, shares, strict=True)
+        return [found for place, pair, share in each for found in _match(matcher, [place], [pair], [share], n_threads)]
+    spent, total = perf_counter() - start, max(1, sum(place.n_pairs for place in job))
     return [
         TreatmentMatch(
             Block(place.code, place.source, place.target, match.plan.weighted(share)),
             match,
-            seconds,
+            spent * place.n_pairs / total,
             (share * source.mass, share * target.mass),
         )
-        for place, (source, target), match, share, seconds in zip(job, pairs, matches, shares, spent, strict=True)
+        for place, (source, target), match, share in zip(job, pairs, matches, shares, strict=True)
     ]
+
+
+def _matches(
+    matcher: Matcher,
+    pairs: list[tuple[Side, Side]],
+    n_threads: int,
+    tick: Callable[[float], object] | None,
+) -> list[Match]:
+    if isinstance(matcher, BatchMatcher):
+        return matcher.match_many(pairs, n_threads, tick)
+    return [matcher(source, target) for source, target in pairs]

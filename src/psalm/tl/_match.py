@@ -18,6 +18,7 @@ from psalm.core.methods import as_matcher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import pandas as pd
     from mudata import MuData
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from psalm.core.matching import TreatmentMatch
 
 STEP = "tl.match"
+RAISE = "raise"
+ON_ERROR = (RAISE, "warn")
 AUTOMATIC = ("ot", "unbalanced", "partial")
 """Methods whose ε is chosen for each treatment."""
 
@@ -50,6 +53,8 @@ def match(
     obsp_mb: float = 64.0,
     device: str = "auto",
     n_jobs: int | None = None,
+    on_error: str = "raise",
+    checkpoint: str | Path | None = None,
     progress: bool = True,
     key_added: str = _keys.MATCH,
     **options: Any,
@@ -116,6 +121,13 @@ def match(
     n_jobs
         Threads; by default one per core. Where ``joblib.parallel_config`` names another backend (dask), jobs on it.
         The coupling does not depend on it.
+    on_error
+        Where the method fails in a treatment (memory, numbers): "raise" its error, with a note that names the
+        treatment, or "warn", keep the others, and say in the table's column ``error`` what happened. Cells of a
+        treatment that failed are not matched, and its mass is missing from the coupling.
+    checkpoint
+        Folder in which finished treatments are kept. The same call on the same cells finds them there and goes on where
+        it was interrupted. Files are not removed; they hold no cells, only plans.
     progress
         Show a bar for what takes longer than a second.
     key_added
@@ -139,8 +151,9 @@ def match(
     ``within``): n_source, n_target, cost, epsilon (in units of cost), epsilon_relative (to the mean cost), iterations,
     marginal_error, converged, effective_matches (mean over source cells of exp(entropy)), unmatched_source and
     unmatched_target (cells that transport less than a tenth of their mass), kept_mass and view_r2 (what the
-    stored view kept of the plan's mass, and R² of its matched averages of scores against the plan's), seconds, and with
-    ``min_response`` left_out_source and left_out_target.
+    stored view kept of the plan's mass, and R² of its matched averages of scores against the plan's), seconds, error
+    ("" where there was none), and with ``min_response`` left_out_source and left_out_target. Nothing is written before
+    all is done: where it is interrupted, the container is as it was.
 
     Raises
     ------
@@ -149,6 +162,8 @@ def match(
     ValueError
         Unknown method or cost, an option out of range or of another method, treatments that changed after scoring,
         masses that are not positive.
+    TypeError
+        With ``checkpoint``, a matcher whose settings or plans cannot be kept.
 
     Warns
     -----
@@ -179,6 +194,7 @@ def match(
         passed["epsilon"] = epsilon
     matcher = as_matcher(method, {name: value for name, value in passed.items() if value is not None} | options)
     _checks.positive("obsp_mb", obsp_mb)
+    _checks.one_of("on_error", on_error, ON_ERROR)
     if min_response is not None:
         _checks.positive("min_response", min_response)
     _require_refinable(refine, cost)
@@ -199,7 +215,9 @@ def match(
     with bar(blocks.n_pairs * (1 + refine), "match", unit="pair", show=progress) as progress_bar:
         n_blocks = int((blocks.table["n_source"] * blocks.table["n_target"] > 0).sum())
         seen = _Seen(progress_bar, n_blocks * (1 + refine))
-        coupling, found, scores = recipe(scores, n_jobs=n_jobs, tick=progress_bar.update, report=seen)
+        failures = _matched.Failures(blocks.table, stop=on_error == RAISE)
+        options = {"n_jobs": n_jobs, "tick": progress_bar.update, "report": seen, "failed": failures}
+        coupling, found, scores = recipe(scores, checkpoint=checkpoint, **options)
     params = {
         "step": STEP,
         "source": source,
@@ -218,7 +236,7 @@ def match(
     keys, spread = _keys.MatchKeys(key_added), coupling.spread()
     view = _matched.view_of(coupling, scores[1], soft=bool(params["from_potentials"]), obsp_mb=obsp_mb)
     relative = _matched.shares(found, spread)
-    table = _matched.table(found, blocks, spread, relative, view)
+    table = _matched.table(found, blocks, spread, relative, view).assign(error=failures.messages)
     columns = {
         keys.entropy: (spread.source_entropy, spread.target_entropy),
         keys.mass: relative,
@@ -273,7 +291,8 @@ def _block_column(
     mdata: MuData, names: tuple[str, str], treatment: str, blocks: Blocks, table: pd.DataFrame
 ) -> tuple[FloatArray, FloatArray]:
     """Row of the table in which each cell is matched; −1: not matched; NaN: no treatment."""
-    both = np.append((table["n_source"] > 0) & (table["n_target"] > 0), False)  # code −1 takes the last
+    matched = (table["n_source"] > 0) & (table["n_target"] > 0) & (table["error"] == "")
+    both = np.append(matched, False)  # code −1 takes the last
     first, second = (
         np.where(both[codes], codes, np.where(mdata.mod[name].obs[treatment].notna(), -1, np.nan))
         for name, codes in zip(names, blocks.codes, strict=True)
