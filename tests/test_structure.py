@@ -25,6 +25,7 @@ ALLOWED = {  # room: rooms it may import; private modules of the package itself 
             "_checks",
             "_design",
             "_ensembles",
+            "_estimate",
             "_keys",
             "_left_out",
             "_matched",

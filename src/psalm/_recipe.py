@@ -126,7 +126,7 @@ class Recipe:
         Finished blocks are kept in the folder ``checkpoint``; options are those of ``match_within``.
         """
         matcher = self.matcher if checkpoint is None else keeping(self.matcher, Path(checkpoint))
-        first = self._coordinates(scores)
+        first = self.coordinates(scores)
         coupling, found = self._once(first, matcher, options)
         used = first
         for _ in range(self.refine):
@@ -137,10 +137,15 @@ class Recipe:
     def _once(
         self, scores: list[FloatArray], matcher: Matcher, options: dict[str, Callable[..., object]]
     ) -> tuple[Coupling, list[TreatmentMatch]]:
-        source, target = (replace(cells, scores=values) for cells, values in zip(self.cells, scores, strict=True))
+        source, target = self.with_scores(scores)
         return match_within(source, target, matcher, **options)  # type: ignore[arg-type]
 
-    def _coordinates(self, scores: list[FloatArray]) -> list[FloatArray]:
+    def with_scores(self, scores: list[FloatArray]) -> tuple[Cells, Cells]:
+        """Source and target cells with these scores."""
+        source, target = (replace(cells, scores=values) for cells, values in zip(self.cells, scores, strict=True))
+        return source, target
+
+    def coordinates(self, scores: list[FloatArray]) -> list[FloatArray]:
         """What the cost is computed from: scores, or for "posterior" probabilities."""
         if getattr(self.matcher, "cost", None) != POSTERIOR:
             return scores

@@ -23,7 +23,7 @@ def pairwise(source: FloatArray, target: FloatArray, cost: str) -> FloatArray:
     source, target
         (n_source, k) and (n_target, k) centred log-odds; for "posterior" see :func:`posterior_coordinates`.
     cost
-        One of :data:`COSTS`.
+        One of ``COSTS``.
     """
     if cost == POSTERIOR:
         return np.asarray(-np.log(source @ target.T))

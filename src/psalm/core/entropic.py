@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SMALL_PAIRS = 2**20
 """Blocks of at most so many pairs are solved by one thread each, with their kernel kept."""
+VECTORS = 24
+"""Float64 numbers per cell beside its scores: potentials, masses, and the history of Anderson's method."""
 
 
 @dataclass(frozen=True)
@@ -210,3 +212,20 @@ def _arrays(source: Side, target: Side) -> tuple[tuple[FloatArray, FloatArray], 
     """Scores and logarithms of masses, float64."""
     scores = source.scores.astype(np.float64), target.scores.astype(np.float64)
     return scores, (np.log(source.mass), np.log(target.mass))
+
+
+def working_bytes(cost: str, memory_mb: float, shape: tuple[int, int], n_columns: int, n_threads: int) -> float:
+    """About the memory of a block: scores and vectors, tiles of every thread, and its kernel where that is kept.
+
+    Small blocks are solved by one thread each, and so many threads at a time.
+    """
+    from psalm.core.tiles import ROWS
+
+    n_pairs, n_cells = shape[0] * shape[1], sum(shape)
+    vectors = 8.0 * n_cells * (3 * n_columns + VECTORS)
+    if cost == POSTERIOR:
+        return vectors
+    kernel = 4.0 * n_pairs
+    if n_pairs <= SMALL_PAIRS:
+        return vectors + n_threads * kernel
+    return vectors + n_threads * 4.0 * ROWS * shape[1] + (kernel if kernel <= memory_mb * 2**20 else 0.0)

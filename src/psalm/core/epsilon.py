@@ -42,13 +42,13 @@ if TYPE_CHECKING:
 AUTO, DEFAULT = "auto", 0.2
 """ε relative to the mean cost where the noise of scores is not known."""
 SOFTEST, SHARPEST = 20.0, 0.02
-"""Range of ε: at the one plans are uniform, at the other nearly assignments."""
+"""Range of ε, from uniform plans to nearly assignments."""
 N_MOST = 500
 """Cells of each side that ε is chosen from."""
 FEWEST_CELLS = 4
 """With fewer cells of a side there are no halves to compare, and the plan is left uniform."""
 STEPS = 9
-"""Bisections of ln ε: to within 0.7 %."""
+"""Bisections of ln ε, which then is known to within 0.7 %."""
 TOLERANCE = 1e-2
 """L1 error of the marginals that is good enough to choose ε."""
 

@@ -58,6 +58,8 @@ class GromovMatcher:
     """
 
     needs_features: ClassVar[bool] = True
+    growth: ClassVar[float] = 1.5
+    """Time grows with the cube of the cells."""
 
     alpha: float = 0.5
     epsilon: float | None = 0.05
@@ -94,6 +96,10 @@ class GromovMatcher:
             settled,
             mean_cost,
         )
+
+    def working_bytes(self, n_source: int, n_target: int, n_columns: int, n_threads: int) -> float:
+        """About the memory that one block needs, in each thread that has one."""
+        return float(n_threads * memory_bytes(n_source, n_target))
 
     def _sharp(self, problem: tuple[FloatArray, ...]) -> tuple[FloatArray, int, bool]:
         """Plan, iterations and whether they came to rest, without entropy."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from psalm.core._types import FloatArray, IntArray
 
 PSEUDO_COUNT = 0.5
-"""Jeffreys' prior: what n cells cannot rule out is worth half a cell."""
+"""What n cells cannot rule out is worth half a cell (Jeffreys' prior)."""
 
 LOWEST_PROBABILITY = float(np.finfo(np.float32).eps)
 """Probabilities below the resolution of float32 are raised to it, so that a classifier's zero stays finite."""

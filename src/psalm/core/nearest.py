@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from psalm.core.matcher import Match
-from psalm.core.neighbors import as_graph, check_n_neighbors, marginal_error, nearest
+from psalm.core.neighbors import TILE_BYTES, as_graph, check_n_neighbors, marginal_error, nearest
 from psalm.core.plan import SparsePlan
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ class NearestMatcher:
         entries = (np.asarray(source.mass, dtype=np.float64), partner, np.arange(len(source) + 1))
         mass = sparse.csr_matrix(entries, shape=(len(source), len(target)))
         return Match(SparsePlan(mass), marginal_error=marginal_error(mass, source, target))
+
+    def working_bytes(self, n_source: int, n_target: int, n_columns: int, n_threads: int) -> float:
+        """About the memory that one block needs: tiles of distances, and the scores again."""
+        return n_threads * (2.0 * TILE_BYTES + 8.0 * (n_source + n_target) * (2 * n_columns + 4))
 
 
 @dataclass(frozen=True)
@@ -64,3 +68,7 @@ class MutualMatcher:
         share = np.divide(source.mass, n_partners, where=n_partners > 0, out=np.zeros(n_source))
         mass = sparse.csr_matrix((np.repeat(share, n_partners), mutual.indices, mutual.indptr), mutual.shape)
         return Match(SparsePlan(mass), marginal_error=marginal_error(mass, source, target))
+
+    def working_bytes(self, n_source: int, n_target: int, n_columns: int, n_threads: int) -> float:
+        """About the memory that one block needs: tiles of distances, and neighbours of both sides."""
+        return n_threads * (2.0 * TILE_BYTES + 8.0 * (n_source + n_target) * (n_columns + 6 * self.n_neighbors))

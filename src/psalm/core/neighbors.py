@@ -21,6 +21,8 @@ CSLS_NEIGHBORS = 10
 """Neighbours that say how crowded a cell's surroundings are; the number of Conneau et al."""
 TILE_BYTES = 32 * 2**20
 GROUP = 128
+BYTES_PER_ENTRY = 12
+"""Of a sparse matrix: float64 value and int32 column."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,12 @@ class SharedNeighborMatcher:
         mass = sparse.csr_matrix(sparse.diags(per_row) @ jaccard)
         return Match(SparsePlan(mass), marginal_error=marginal_error(mass, source, target))
 
+    def working_bytes(self, n_source: int, n_target: int, n_columns: int, n_threads: int) -> float:
+        """About the memory that one block needs: tiles of distances, neighbours, and the pairs that share some."""
+        k = min(self.n_neighbors, n_source, n_target)
+        shared = n_source * min(n_target, 4 * k * k)
+        return n_threads * (2.0 * TILE_BYTES + BYTES_PER_ENTRY * (3 * shared + 4 * k * (n_source + n_target)))
+
     def _graph(self, own: int, sides: tuple[FloatArray, FloatArray], k: int) -> sparse.csr_matrix:
         """(n_cells, n_source + n_target) 0/1: the k nearest of each side to the cells of side ``own``."""
         found = [
@@ -87,7 +95,7 @@ def nearest(cells: FloatArray, others: FloatArray, k: int, hubness: str | None =
         At most n_others.
     hubness
         None: by Euclidean distance d.
-        "csls": by ``2 d(x, y) − r(x) − r(y)``, where r is a cell's mean distance to its :data:`CSLS_NEIGHBORS` nearest
+        "csls": by ``2 d(x, y) − r(x) − r(y)``, where r is a cell's mean distance to its ten nearest
         on the other side. r(x) does not change the order. Source: Conneau et al., ICLR 2018 (cross-domain similarity
         local scaling), with distance in place of their cosine similarity; one of the local scalings compared by
         Feldbauer and Flexer, Knowledge and Information Systems 2019.

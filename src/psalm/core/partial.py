@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from psalm.core.entropic import Entropic
+from psalm.core.entropic import Entropic, working_bytes
 from psalm.core.epsilon import epsilons_of
 
 if TYPE_CHECKING:
@@ -59,3 +59,7 @@ class PartialMatcher:
             memory_mb=self.memory_mb,
             device=self.device,
         ).solve(blocks, n_threads, epsilons_of(blocks, self.epsilon, self.epsilon_absolute, self.cost), tick)
+
+    def working_bytes(self, n_source: int, n_target: int, n_columns: int, n_threads: int) -> float:
+        """About the memory that one block needs."""
+        return working_bytes(self.cost, self.memory_mb, (n_source, n_target), n_columns, n_threads)

@@ -1,0 +1,71 @@
+"""What a match will need, as a table; and a refusal where the machine does not have it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from psalm import _matches
+from psalm.core.estimate import estimate
+from psalm.core.matching import find_places
+from psalm.core.memory import available_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from psalm._blocks import Blocks
+    from psalm._recipe import Recipe
+    from psalm.core._types import FloatArray
+
+GIGABYTE = 1e9
+ENTRY, COPIES = 12.0, 4
+"""Bytes of a stored pair, and how often the stored view exists while it is made and put into the container."""
+
+
+def needs(
+    recipe: Recipe, scores: list[FloatArray], blocks: Blocks, obsp_mb: float, n_jobs: int | None, *, timed: bool
+) -> pd.DataFrame:
+    """A row per treatment, and one (with an empty name) for the whole: pairs, solver, seconds, peak_gb."""
+    from joblib import cpu_count
+
+    n_threads = n_jobs if n_jobs is not None and n_jobs > 0 else cpu_count()
+    cells = recipe.with_scores(recipe.coordinates(scores))
+    found = estimate(find_places(cells[0].codes, cells[1].codes), cells, recipe.matcher, n_threads, timed=timed)
+    solver, seconds, gigabytes = [""] * len(blocks.table), np.zeros(len(blocks.table)), np.zeros(len(blocks.table))
+    for one in found:
+        solver[one.code], seconds[one.code], gigabytes[one.code] = one.solver, one.seconds, one.working_bytes / GIGABYTE
+    table = blocks.table.assign(pairs=blocks.table["n_source"] * blocks.table["n_target"], solver=solver)
+    table = table.assign(seconds=seconds, peak_gb=gigabytes)
+    stored = COPIES * min(ENTRY * float(table["pairs"].sum()), obsp_mb * 2**20) / GIGABYTE
+    total = table.sum(numeric_only=True)
+    whole = table.iloc[:1].assign(treatment="", solver="", n_source=int(total["n_source"]), pairs=int(total["pairs"]))
+    whole = whole.assign(n_target=int(total["n_target"]), seconds=total["seconds"] * (1 + recipe.refine))
+    whole = whole.assign(peak_gb=np.nan if table["peak_gb"].isna().any() else table["peak_gb"].max() + stored)
+    import pandas as pd
+
+    return pd.concat([table, whole], ignore_index=True)
+
+
+def require_memory(table: pd.DataFrame, method: str) -> None:
+    """Refuse what would not fit.
+
+    Raises
+    ------
+    MemoryError
+        More is needed than there is.
+    """
+    available = available_bytes() / GIGABYTE
+    needed = float(table["peak_gb"].iloc[-1])
+    if not needed > available:  # NaN: the matcher does not say
+        return
+    rows = table.iloc[:-1]
+    worst = rows.loc[rows["peak_gb"].idxmax()]
+    name = _matches.block_names(rows)[int(rows["peak_gb"].to_numpy().argmax())]
+    msg = (
+        f"Matching by {method!r} would need about {needed:.1f} GB, and {available:.1f} GB are free. Most of it is for "
+        f"treatment {name!r}, {worst['n_source']} × {worst['n_target']} cells. Match within strata "
+        "(`pp.treatment(within=)`), take a sample of its cells, pass smaller `memory_mb=` or `obsp_mb=`, or use the "
+        'method "ot", which keeps no pairs. `dry_run=True` shows what each treatment needs.'
+    )
+    raise MemoryError(msg)

@@ -1,0 +1,59 @@
+"""What a match would need is told without matching, and what does not fit is refused."""
+
+import pytest
+
+import psalm
+from psalm import _estimate
+from psalm.core.methods import METHODS
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_dry_run(scored, method):
+    """A row per treatment and one for all, with time and memory, and nothing written."""
+    before = set(scored.uns), set(scored.obsp), set(scored["a"].obs)
+    table = psalm.tl.match(scored, source="a", target="b", method=method, dry_run=True)
+    assert (set(scored.uns), set(scored.obsp), set(scored["a"].obs)) == before
+    assert table["treatment"].tolist() == ["control", "t1", "t2", "t3", ""]
+    rows, whole = table.iloc[:-1], table.iloc[-1]
+    assert (rows["pairs"] == rows["n_source"] * rows["n_target"]).all()
+    assert whole["pairs"] == rows["pairs"].sum()
+    assert (rows["seconds"] > 0).all()
+    assert whole["seconds"] == pytest.approx(rows["seconds"].sum())
+    assert (rows["peak_gb"] > 0).all()
+    assert whole["peak_gb"] >= rows["peak_gb"].max()
+    expected = "many at a time" if hasattr(METHODS[method], "match_many") else "one per thread"
+    assert set(rows["solver"]) == {expected}
+
+
+def test_dry_run_of_the_posterior_and_of_refinement(scored):
+    table = psalm.tl.match(scored, source="a", target="b", cost="posterior", dry_run=True)
+    assert table["seconds"].gt(0).all()
+    table = psalm.tl.match(scored, source="a", target="b", refine=2, dry_run=True)
+    assert table["seconds"].iloc[-1] == pytest.approx(3 * table["seconds"].iloc[:-1].sum())
+
+
+def test_own_matcher_has_no_known_need(scored):
+    def uniform(source, target):
+        return psalm.core.nearest.NearestMatcher()(source, target)
+
+    table = psalm.tl.match(scored, source="a", target="b", method=uniform, dry_run=True)
+    assert table["peak_gb"].isna().all()
+
+
+def test_refuses_what_does_not_fit(scored, monkeypatch):
+    """It names the treatment that needs most, what is there, and what to change; nothing is written."""
+    monkeypatch.setattr(_estimate, "available_bytes", lambda: 1000.0)
+    largest = (scored["a"].obs["treatment"].value_counts() * scored["b"].obs["treatment"].value_counts()).idxmax()
+    with pytest.raises(
+        MemoryError, match=f"'fgw' would need about .* GB are free.*treatment '{largest}'.*dry_run=True"
+    ):
+        psalm.tl.match(scored, source="a", target="b", method="fgw")
+    assert "match" not in scored.uns
+
+
+@pytest.mark.parametrize("method", ["ot", "fgw"])
+def test_need_grows_with_the_block(method):
+    """Pairs count for "fgw"; for "ot" they do until a block's kernel is not kept any more."""
+    matcher = METHODS[method]()
+    few, many = (matcher.working_bytes(n, n, 10, 2) for n in (20_000, 40_000))
+    assert many / few == pytest.approx(4 if method == "fgw" else 2, rel=0.01)
