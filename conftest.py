@@ -1,7 +1,8 @@
-"""Figures that a test or a docstring's example has drawn are closed behind it."""
+"""For all tests and docstrings' examples: figures are closed behind them, and libraries use one thread each."""
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # on a busy machine threads of torch wait for each other
 
 
 @pytest.fixture(autouse=True)

@@ -41,3 +41,13 @@ def test_propensity_has_names(scored):
 def test_bad_input(matched, call, error, message):
     with pytest.raises(error, match=message):
         call(matched)
+
+
+def test_probabilities(scored):
+    """They sum to one, and that of a cell's own treatment is what `tl.propensity` stored."""
+    found = psalm.get.propensity(scored, "a", probability=True)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
+    own = [found.loc[cell, name] for cell, name in scored["a"].obs["treatment"].items()]
+    np.testing.assert_allclose(own, scored["a"].obs["propensity_own"], rtol=1e-4)
+    with pytest.raises(ValueError, match=r"`reference='control'` is for log-odds"):
+        psalm.get.propensity(scored, "a", reference="control", probability=True)

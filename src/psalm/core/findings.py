@@ -145,6 +145,6 @@ def _named(rows: pd.DataFrame) -> str:
     return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def as_warning(findings: pd.DataFrame) -> str:
-    """All findings as one message."""
-    return " ".join(findings["message"]) + " See `psalm.get.propensity_report(mdata)`."
+def as_warning(findings: pd.DataFrame, key: str) -> str:
+    """All findings as one message, a line each; ``key`` is that of the scores."""
+    return "\n".join([*findings["message"], f"See `psalm.get.propensity_report(mdata, {key!r})`."])

@@ -48,9 +48,19 @@ class Outcome:
         return f"p ≤ .05 in {self.n_significant} of {self.n_treatments} treatments"
 
 
+def plain(value: float) -> str:
+    """Two digits, without a negative zero."""
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
+
+
+def signed(value: float) -> str:
+    """Three digits with their sign, without a negative zero."""
+    return f"{round(value, 3) + 0.0:+.3f}".replace("-", "−")
+
+
 def reliability(shares: dict[str, float]) -> str:
     """How much of the variance of scores within treatments is not error."""
-    said = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
+    said = ", ".join(f"{name} {plain(share)}" for name, share in shares.items())
     weak = [repr(name) for name, share in shares.items() if not share >= RELIABLE]
     if weak:
         return (
@@ -62,7 +72,7 @@ def reliability(shares: dict[str, float]) -> str:
 
 def score_agreement(found: Outcome, *, reliable: bool) -> str:
     """Whether partners found by one estimate of the scores agree in another."""
-    said = f"correlation {found.value:.2f} between a cell's scores and those of its partners, {found.counted}"
+    said = f"correlation {plain(found.value)} between a cell's scores and those of its partners, {found.counted}"
     if not reliable:
         return f"Scores are mostly error, so nothing follows from how they agree ({said})."
     if found.clear:
@@ -72,7 +82,7 @@ def score_agreement(found: Outcome, *, reliable: bool) -> str:
 
 def stability(found: Outcome, *, reliable: bool) -> str:
     """Whether the same match is made by independent errors of the scores."""
-    said = f"correlation {found.value:.2f} of the matched averages, {found.null:.2f} by chance, {found.counted}"
+    said = f"correlation {plain(found.value)} of the matched averages, {plain(found.null)} by chance, {found.counted}"
     if not reliable:
         return f"Scores are mostly error, so nothing follows from two matches by them ({said})."
     if found.clear:
@@ -85,7 +95,7 @@ def stability(found: Outcome, *, reliable: bool) -> str:
 
 def expected_r2(found: Outcome, *, reliable: bool) -> str:
     """How much matched averages explain within treatments, if scores can be believed."""
-    said = f"expected R² within treatments {found.value:+.3f}, a cautious estimate"
+    said = f"expected R² within treatments {signed(found.value)} by estimate"
     if found.value < WORSE:
         return (
             f"Matched averages may well be further from the truth than treatment means ({said}): match more softly "
@@ -96,7 +106,7 @@ def expected_r2(found: Outcome, *, reliable: bool) -> str:
             f"Matched averages cannot be counted on to say more than treatment means ({said}): "
             "do not read single cells."
         )
-    condition = "if scores mean the same in both modalities"
+    condition = "if scores mean the same in both modalities, which `labels=` and `links=` can test"
     if found.value < MUCH:
         return f"Matched averages say something beyond treatment means, {condition} ({said}): read groups, not pairs."
     return f"Matched averages say much beyond treatment means, {condition} ({said})."
@@ -104,7 +114,7 @@ def expected_r2(found: Outcome, *, reliable: bool) -> str:
 
 def hubness(found: Outcome) -> str:
     """Whether partners are spread over the target cells."""
-    said = f"effective number of partners {found.value:.2f} of the one that chance gives, {found.counted}"
+    said = f"effective number of partners {plain(found.value)} of the one that chance gives, {found.counted}"
     if found.value < CROWDED and found.clear:
         return (
             f"Few target cells take much of the mass ({said}), and averages lean towards them. "
@@ -126,7 +136,7 @@ def labels(found: Outcome, column: str) -> str:
 
 def links(found: Outcome, what: str) -> str:
     """Whether linked features agree."""
-    said = f"correlation {found.value:.2f} within treatments, {found.null:.2f} by chance, {found.counted}"
+    said = f"correlation {plain(found.value)} within treatments, {plain(found.null)} by chance, {found.counted}"
     if found.clear:
         return (
             f"{what}: the source's measurement goes with the matched average of the target's ({said}), as it does "

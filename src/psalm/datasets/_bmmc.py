@@ -56,6 +56,14 @@ def bmmc_citeseq() -> MuData:
         The file could not be downloaded, or is not the published one.
     ValueError
         The file is not of the documented layout.
+
+    Examples
+    --------
+    It downloads and unpacks several GB, once.
+
+    >>> import psalm
+    >>> mdata = psalm.datasets.bmmc_citeseq()  # doctest: +SKIP
+    >>> psalm.pp.treatment(mdata, "cell_type")  # doctest: +SKIP
     """
     counts, obs, var = _read(_unpacked(fetch(f"bmmc/{NAME}", FOLDER + NAME, SHA256, progress=True)))
     kept = obs[[*LABELS, *(column for column in DONOR if column in obs)]]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from psalm import _access, _checks, _keys, _scores
 
@@ -16,9 +17,14 @@ TABLES = ("table", "calibration", "reliability", "dimensions", "agreement", "fin
 
 
 def propensity(
-    mdata: MuData, modality: str, key: str = _keys.PROPENSITY, *, reference: str | None = None
+    mdata: MuData,
+    modality: str,
+    key: str = _keys.PROPENSITY,
+    *,
+    reference: str | None = None,
+    probability: bool = False,
 ) -> pd.DataFrame:
-    """Log-odds of every treatment for every cell of one modality.
+    """Log-odds, or probabilities, of every treatment for every cell of one modality.
 
     Parameters
     ----------
@@ -31,16 +37,21 @@ def propensity(
     reference
         A treatment such as the control, against which log-odds are given; by default against the mean of all.
 
+    probability
+        Give probabilities instead, which sum to 1 (per factor), under the treatment frequencies that scores refer to.
+
     Returns
     -------
-    DataFrame (n_cells, n_treatments), in nats; index the cell names, columns the treatments (for scores on factors:
-    "factor=level"). Rows sum to 0 (per factor), or the reference's column is 0. Scores that were compressed are read
-    back, as exactly as ``mdata.uns[key]["basis"]["log_odds_error"]`` says.
+    DataFrame (n_cells, n_treatments), in nats or probabilities; index the cell names, columns the treatments (for
+    scores on factors: "factor=level"). Rows of log-odds sum to 0 (per factor), or the reference's column is 0. Scores
+    that were compressed are read back, as exactly as ``mdata.uns[key]["basis"]["log_odds_error"]`` says.
 
     Raises
     ------
     KeyError
         Unknown modality or reference, or there are no scores.
+    ValueError
+        Both ``reference`` and ``probability``.
 
     Examples
     --------
@@ -55,6 +66,13 @@ def propensity(
     reading = _scores.kept(_scores.run(mdata, key, "key"))
     stored = _scores.scores(mdata, modality, key)
     values = stored if reading.basis is None else reading.log_odds(stored).astype(np.float32)
+    if probability and reference is not None:
+        msg = f"`reference={reference!r}` is for log-odds, and `probability=True` has none. Leave one of them out."
+        raise ValueError(msg)
+    if probability:
+        values = values.copy()
+        for columns in reading.layout.columns:
+            values[:, columns] = softmax(values[:, columns].astype(np.float64), axis=1)
     if reference is not None:
         if reference not in reading.treatments:
             msg = f"`reference={reference!r}` is not a treatment. Found: {_checks.listed(reading.treatments)}."

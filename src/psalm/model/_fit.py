@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 MOST_RESIDUALS = 4000
 """Held-out cells that intervals are calibrated and tested on, at most."""
 FOLDER = "psalm_checkpoints"
+SMALL_STEP = 5e7
+"""Weights × cells of a batch up to which a step is faster on one thread."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def fit(
         identity=identity,
     )
     best = BestEpoch()
-    with seeded(seed):
+    with seeded(seed), _threads(network, schedule.batch_size):
         trainer = _train(training, data, schedule, best, progress=progress)
         device = torch.device(trainer.strategy.root_device)
         network.to(device).eval()
@@ -138,6 +140,20 @@ def fit(
         anchors = _settled(anchors, table, SLOPES[losses.slope])
         residuals = held_out_residuals(network, data, anchors, seed)
     return Fitted(history, best.epoch, table, *residuals, anchors, str(device))
+
+
+@contextmanager
+def _threads(network: Network, batch_size: int) -> Iterator[None]:
+    """One thread for small networks: more would mostly wait, on a busy machine for each other."""
+    before = torch.get_num_threads()
+    convolves = any(isinstance(module, torch.nn.Conv2d) for module in network.modules())
+    products = batch_size * sum(weights.numel() for weights in network.parameters())
+    if not convolves and products <= SMALL_STEP:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _train(training: Training, data: Batches, schedule: Schedule, best: BestEpoch, *, progress: bool) -> Any:

@@ -41,7 +41,7 @@ class Predictions:
 
     @property
     def history(self) -> dict[str, pd.DataFrame]:
-        """Losses by epoch: "train_loss_epoch" and "validation_loss"."""
+        """Losses by epoch, "train_loss_epoch" and "validation_loss"."""
         return {} if self._fitted is None else self._fitted.history
 
     @property
@@ -161,8 +161,14 @@ class Predictions:
 
     @property
     def slope(self) -> float:
-        """How far deviations from the treatment's mean are kept where the treatment is known: 0 not at all, 1 fully."""
+        """How far deviations from the treatment's mean are kept where it is known, from 0 (not at all) to 1."""
         return self._trained()[1].anchors.slope
+
+    @property
+    def uses_treatment(self) -> bool:
+        """Whether knowing a cell's treatment changes its prediction; not where features alone did best, held out."""
+        known = self._trained()[1].anchors.known
+        return known is None or any(known)
 
     def get_treatment_means(self) -> pd.DataFrame:
         """What the target measured for each treatment that was trained on.

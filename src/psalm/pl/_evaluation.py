@@ -237,7 +237,7 @@ def _draw(ax: Axes, panel: Shown) -> None:
     ax.axhline(n_rows - 1.5, color="0.8", linewidth=0.8, zorder=0)
     ax.set_title(panel.title, fontsize="medium")
     ax.set_xlabel(panel.scale, fontsize="small")
-    ax.locator_params(axis="x", nbins=4)
+    ax.locator_params(axis="x", nbins=3)
     ax.margins(x=0.08)
 
 

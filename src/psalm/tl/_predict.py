@@ -59,8 +59,8 @@ def predict(
         Most passes over the cells; training stops early once the held-out loss stops falling.
     use_treatment
         Predict cells whose treatment is known around the mean that the target measured for it, as
-        :meth:`psalm.model.CrossModal.predict` says. With False, differences between treatments are what the source's
-        features say.
+        :meth:`psalm.model.CrossModal.predict` says; where held-out cells are predicted better by features alone, these
+        are used, and ``params`` says so. With False, differences between treatments are what the source's features say.
     coverage
         Also write predictive intervals that hold a cell's true value with this probability, such as 0.9.
     accelerator
@@ -164,7 +164,8 @@ def _write(
         "match_key": setup.match_key,
     }
     params |= {"use_rep": setup.use_rep, "target_rep": setup.target_rep, "loss": model.loss}
-    params |= {"likelihood": setup.likelihood, "best_epoch": model.best_epoch, "use_treatment": use_treatment}
+    params |= {"likelihood": setup.likelihood, "best_epoch": model.best_epoch}
+    params["use_treatment"] = use_treatment and model.uses_treatment
     if coverage is not None:
         params["coverage"] = coverage
     mdata.uns[name] = {

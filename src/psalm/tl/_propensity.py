@@ -232,7 +232,7 @@ def propensity(
     if prior == "shared":
         mdata.uns[key_added]["shares"] = next(iter(shares.values()))
     if len(tables["findings"]):
-        warnings.warn(findings.as_warning(tables["findings"]), UserWarning, stacklevel=2)
+        warnings.warn(findings.as_warning(tables["findings"], key_added), UserWarning, stacklevel=2)
 
 
 def _check(n_folds: int, n_repeats: int, compress_above: int, distance_error: float) -> None:

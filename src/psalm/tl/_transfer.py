@@ -57,10 +57,11 @@ def transfer(
 
     Returns
     -------
-    The rows of the record that this call wrote: ``source``, ``target``, ``match_key``, ``key``, ``place``, ``kind``,
-    ``into``, ``slot``, ``n_cells`` of the target, ``n_without``: those without a result (no mass, or none of it known),
-    and ``confidence``: its mean over the others. Writes into ``mdata[target]``, with ``slot`` = ``<key>_from_<source>``
-    ("/" replaced by "|", since files do not allow it in names):
+    The rows of the record that this call wrote, with ``source``, ``target``, ``match_key``, ``key``, ``place``,
+    ``kind``, ``into``, ``slot``, ``n_cells`` of the target, ``n_without``: those without a result (no mass, or none of
+    it known), and ``confidence``: its mean over the others.
+    Writes into ``mdata[target]``, with ``slot`` = ``<key>_from_<source>`` ("/" replaced by "|", as files do not allow
+    it in names):
 
     - labels (categorical, text and boolean columns): ``obs[slot]``, a categorical of the source's categories ("False"
       and "True" for booleans): the label with most mass, of equals the first. ``obs[slot + "_confidence"]``: its share

@@ -1,0 +1,93 @@
+"""Time and memory of every step as cells grow: what fits on this machine, and with which exponent it grows.
+
+    python benchmarks/speed/scale.py [--cells 10000 30000 100000] [--per-treatment 1000] [--components 50]
+        [--out scale.csv]
+
+Cells of a simulation with so many cells per treatment and modality, given as components, so that the number of
+treatments grows with the cells. Every size runs in a fresh process. Memory is the highest resident size while a step
+runs, less the size before it. "exponent" is the slope of log seconds on log cells between a size and the one before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+from timing import _forget_peak, _kilobytes, fresh, quiet
+
+import psalm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NAMES = {"source": "a", "target": "b"}
+HIDDEN = 10
+STEPS: dict[str, Callable[[MuData], Any]] = {
+    "pp.treatment": lambda mdata: psalm.pp.treatment(mdata, "perturbation"),
+    "tl.propensity": lambda mdata: psalm.tl.propensity(mdata, progress=False),
+    "tl.match": lambda mdata: psalm.tl.match(mdata, **NAMES, progress=False),
+    "tl.transfer": lambda mdata: psalm.tl.transfer(mdata, keys="score", **NAMES),
+    "tl.predict, 5 epochs": lambda mdata: psalm.tl.predict(mdata, **NAMES, max_epochs=5, progress=False),
+    "tl.diagnose": lambda mdata: psalm.tl.diagnose(mdata, n_permutations=99, progress=False),
+}
+
+
+def cells(n_cells: int, per_treatment: int, components: int) -> MuData:
+    """Two modalities of different cells: linear views of a Gaussian state that treatments move, with noise."""
+    rng = np.random.default_rng(0)
+    n_treatments = max(4, n_cells // per_treatment)
+    means = rng.normal(size=(n_treatments, HIDDEN))
+    modalities = {}
+    for name in NAMES.values():
+        codes = np.arange(n_cells) % n_treatments
+        state = means[codes] + rng.normal(size=(n_cells, HIDDEN))
+        view = state @ rng.normal(size=(HIDDEN, components)) / np.sqrt(HIDDEN) + rng.normal(size=(n_cells, components))
+        labels = pd.Categorical.from_codes(codes, categories=[f"t{number}" for number in range(n_treatments)])
+        obs = pd.DataFrame({"perturbation": labels, "score": state[:, 0]}, index=[f"{name}{i}" for i in range(n_cells)])
+        modalities[name] = AnnData(view.astype(np.float32), obs=obs)
+    return MuData(modalities)
+
+
+def measure(n_cells: int, per_treatment: int, components: int, steps: tuple[str, ...]) -> list[dict[str, Any]]:
+    """A row per step; meant for a fresh process."""
+    rows = []
+    with quiet():
+        mdata = cells(n_cells, per_treatment, components)
+        for step in steps:
+            before, start = _forget_peak(), time.perf_counter()
+            STEPS[step](mdata)
+            seconds, peak = time.perf_counter() - start, (_kilobytes("VmHWM") - before) / 2**20
+            row = {"step": step, "cells": n_cells, "treatments": mdata["a"].obs["treatment"].cat.categories.size}
+            rows.append(row | {"seconds": round(seconds, 2), "peak_gb": round(peak, 2)})
+            print(rows[-1], flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, nargs="+", default=[10_000, 30_000, 100_000])
+    parser.add_argument("--per-treatment", type=int, default=1000)
+    parser.add_argument("--components", type=int, default=50)
+    parser.add_argument("--steps", nargs="+", choices=list(STEPS), default=list(STEPS))
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    rows = []
+    for n_cells in sorted(given.cells):
+        rows += fresh(measure, n_cells, given.per_treatment, given.components, tuple(given.steps))
+        table = pd.DataFrame(rows)
+        logs = np.log(table[["seconds", "cells"]].clip(lower=1e-2))
+        steps = logs.groupby(table["step"])
+        table["exponent"] = (steps["seconds"].diff() / steps["cells"].diff()).round(2)
+        if given.out is not None:
+            table.to_csv(given.out, index=False)
+    print(table.to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
