@@ -1,7 +1,7 @@
 """Predictive intervals calibrated on cells that a model was not trained on.
 
 Split conformal prediction (Lei, G'Sell, Rinaldo, Tibshirani and Wasserman, 2018) with residuals relative to a predicted
-standard deviation: with q the ⌈(n + 1)·c⌉-th smallest of n calibration residuals |y − μ| / s, the interval μ ± q·s
+standard deviation: with q the ⌈(n + 1)·c⌉-th smallest of n calibration residuals ``|y − μ| / s``, the interval μ ± q·s
 covers a new y with probability c or more, whatever the model, if that cell and those of calibration are exchangeable.
 """
 

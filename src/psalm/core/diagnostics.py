@@ -138,7 +138,7 @@ class Tallies:
 
 
 def calibration_error(curve: FloatArray) -> float:
-    """Expected calibration error: mean |predicted − observed| over cells (Naeini et al., AAAI 2015)."""
+    """Expected calibration error: mean ``|predicted − observed|`` over cells (Naeini et al., AAAI 2015)."""
     return float(np.average(np.abs(curve[:, 0] - curve[:, 1]), weights=curve[:, 2]))
 
 
