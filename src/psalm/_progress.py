@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 def bar(total: int, description: str, *, unit: str = "it", show: bool = True) -> tqdm:
     """A tqdm bar; use it as a context manager."""
-    from tqdm.auto import tqdm
+    if show:
+        from tqdm.auto import tqdm
+    else:  # that of notebooks complains where widgets are missing, also of a bar that is not shown
+        from tqdm import tqdm
 
     return tqdm(total=total, desc=description, unit=unit, delay=1.0, disable=not show)

@@ -187,3 +187,10 @@ def test_labels_that_differ_by_blanks_or_case_are_pointed_out():
     )
     with pytest.warns(UserWarning, match="spelled alike, so perhaps the same: 'NK cells ', 'nk-cells'"):
         psalm.pp.treatment(mdata, "drug", min_cells=2)
+
+
+def test_metadata_that_did_not_reach_the_cells(raw):
+    """A failed join leaves no label at all: that is said, and not the spelling."""
+    raw["a"].obs["perturbation"] = np.nan
+    with pytest.raises(ValueError, match=r"No cell of 'a' has a label: was the metadata joined by the right names"):
+        psalm.pp.treatment(raw, "perturbation")

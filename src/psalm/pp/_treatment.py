@@ -176,10 +176,16 @@ def _too_few(counts: pd.DataFrame, labels: Labels, usable: Mapping[str, pd.Serie
     lost = _lost(labels, usable)
     return (
         f"Only {n_kept} treatments have at least {min_cells} cells in every modality, and two are needed. "
-        f"Found in {found}. "
-        + "".join(f"{reason[0].upper()}{reason[1:]}. " for reason in lost)
-        + "Check the spelling of labels across modalities, or lower `min_cells`."
+        f"Found in {found}. " + "".join(f"{reason[0].upper()}{reason[1:]}. " for reason in lost) + _advice(labels)
     )
+
+
+def _advice(labels: Labels) -> str:
+    """What to do about too few treatments: where a modality has no label at all, its metadata did not reach it."""
+    bare = [repr(name) for name, column in labels.columns.items() if column.isna().all()]
+    if bare:
+        return f"No cell of {' and '.join(bare)} has a label: was the metadata joined by the right names of cells?"
+    return "Check the spelling of labels across modalities, or lower `min_cells`."
 
 
 def _lost(labels: Labels, usable: Mapping[str, pd.Series]) -> list[str]:

@@ -83,7 +83,8 @@ def match(
         - "nearest", "mutual": nearest neighbours, mutual nearest neighbours; baselines.
 
         Or a matcher object such as ``psalm.core.sinkhorn.SinkhornMatcher(epsilon=0.1)``, or your own: a callable from
-        two ``psalm.core.matcher.Side`` (``.scores``, ``.mass``) to a ``psalm.core.matcher.Match``.
+        two ``psalm.core.matcher.Side`` (``.scores``, ``.mass``, and ``.features`` if it has an attribute
+        ``needs_features = True``) to a ``psalm.core.matcher.Match``.
     cost
         "euclidean" (default) or "sqeuclidean" distance between centred log-odds; for methods with an entropy also
         "posterior", ``−log Σ_t π₁(t|x) π₂(t|y) / p(t)``, which needs no ε and time in cells, not in pairs.
