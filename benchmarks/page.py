@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 TEXT = Path(__file__).parent / "page.md"
 OURS = "psalm, defaults"
+GROUPS = ("psalm", "baseline", "peer")
 LARGER_IS_BETTER = {"foscttm": False, "r2": True}
 MEAN = "mean of seven"
 PERTURBED = "scicar"
@@ -45,6 +46,11 @@ def of(name: str, make: Callable[[pd.DataFrame], str]) -> Callable[[Path], str]:
         return NOTHING if rows is None else make(rows)
 
     return made
+
+
+def of_methods(make: Callable[[pd.DataFrame], str]) -> Callable[[Path], str]:
+    """A table of all methods: psalm, then baselines, then peers, in whichever order they were run."""
+    return of("compare", lambda rows: make(rows.sort_values("group", key=lambda g: g.map(GROUPS.index), kind="stable")))
 
 
 def markdown(table: pd.DataFrame, index: str) -> str:
@@ -220,12 +226,12 @@ def speed(results: Path) -> str:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "runs": runs,
-    "foscttm": of("compare", compared("foscttm")),
-    "r2": of("compare", compared("r2")),
-    "won": of("compare", won),
-    "lost": of("compare", lost),
-    "notes": of("compare", notes),
-    "peers": of("compare", peers),
+    "foscttm": of_methods(compared("foscttm")),
+    "r2": of_methods(compared("r2")),
+    "won": of_methods(won),
+    "lost": of_methods(lost),
+    "notes": of_methods(notes),
+    "peers": of_methods(peers),
     "images": of("images", pictures),
     "citeseq match": of("citeseq", bone_marrow("match", ("foscttm", "foscttm_own", "trace", "trace_types", "lift"))),
     "citeseq predict": of("citeseq", bone_marrow("predict", ("r2", "r2_known"))),

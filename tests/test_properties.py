@@ -48,6 +48,13 @@ def plan(source, target, matcher):
     return match_within(source, target, matcher, n_jobs=1)[0].to_csr().toarray()
 
 
+def treatments(source, target):
+    """Positions of the source and target cells of every treatment that both have."""
+    for code in np.intersect1d(source.codes, target.codes):
+        if code >= 0:
+            yield np.flatnonzero(source.codes == code), np.flatnonzero(target.codes == code)
+
+
 def some_of(cells, order):
     return Cells(cells.scores[order], cells.codes[order])
 
@@ -113,13 +120,10 @@ def test_marginals(matcher, problem):
     found = plan(source, target, matcher)
     assert (found >= 0).all()
     assert not found[source.codes[:, None] != target.codes].any()
-    for code in np.intersect1d(source.codes, target.codes):
-        if code >= 0:
-            rows, columns = source.codes == code, target.codes == code
-            block = found[rows][:, columns]
-            np.testing.assert_allclose(block.sum(axis=1), block.sum() / rows.sum(), rtol=2e-3)
-            np.testing.assert_allclose(block.sum(axis=0).sum(), block.sum())
-            assert np.abs(block.sum(axis=0) / block.sum() - 1 / columns.sum()).sum() < 2e-3
+    for rows, columns in treatments(source, target):
+        block = found[np.ix_(rows, columns)]
+        np.testing.assert_allclose(block.sum(axis=1), block.sum() / len(rows), rtol=2e-3)
+        assert np.abs(block.sum(axis=0) / block.sum() - 1 / len(columns)).sum() < 2e-3
 
 
 @FEW
@@ -129,12 +133,9 @@ def test_one_treatment_at_a_time(matcher, problem):
     """A call per treatment gives the same shares of partners as one call for all."""
     source, target = problem
     whole = plan(source, target, matcher)
-    for code in np.intersect1d(source.codes, target.codes):
-        if code >= 0:
-            rows, columns = np.flatnonzero(source.codes == code), np.flatnonzero(target.codes == code)
-            alone = plan(some_of(source, rows), some_of(target, columns), matcher)
-            part = whole[np.ix_(rows, columns)]
-            np.testing.assert_allclose(alone / alone.sum(), part / part.sum(), rtol=1e-9, atol=1e-12)
+    for rows, columns in treatments(source, target):
+        alone, part = plan(some_of(source, rows), some_of(target, columns), matcher), whole[np.ix_(rows, columns)]
+        np.testing.assert_allclose(alone / alone.sum(), part / part.sum(), rtol=1e-9, atol=1e-12)
 
 
 @settings(FEW, max_examples=8)

@@ -23,7 +23,7 @@ N_GENES = 2000
 
 
 def align(problem: Problem, method: str, seed: int) -> Found:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # small networks are trained several times slower by two threads that share busy cores
     cells = {side.name: counts(side, problem.treatments, set(problem.links.ravel())) for side in problem.sides}
     for adata in cells.values():
         scglue.models.configure_dataset(adata, "NB", use_rep="X_features", use_cell_type="treatment")

@@ -127,22 +127,22 @@ def peak_gigabytes(method: Method, load: Callable[[Any], Any], problem: Any, sma
     with quiet(), threadpool_limits(threads):
         method(load(small))
         data = load(problem)
-        before = _forget_peak()
+        before = forget_peak()
         method(data)
-        return (_kilobytes("VmHWM") - before) / 2**20
+        return (kilobytes("VmHWM") - before) / 2**20
 
 
-def _forget_peak() -> int:
+def forget_peak() -> int:
     """Kilobytes now resident, from which the peak counts again; where it cannot be forgotten, the peak so far."""
     try:
         ctypes.CDLL(None).malloc_trim(0)  # what loading has freed is not lent to the method
         Path("/proc/self/clear_refs").write_text("5")
     except (OSError, AttributeError, TypeError):
-        return _kilobytes("VmHWM")
-    return _kilobytes("VmRSS")
+        return kilobytes("VmHWM")
+    return kilobytes("VmRSS")
 
 
-def _kilobytes(name: str) -> int:
+def kilobytes(name: str) -> int:
     """An entry of /proc/self/status; the peak so far where there is none."""
     status = Path("/proc/self/status")
     if not status.exists():

@@ -10,6 +10,7 @@ from psalm import _matches
 from psalm.core.estimate import estimate
 from psalm.core.matching import find_places
 from psalm.core.memory import available_bytes
+from psalm.core.plan import BYTES_PER_ENTRY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,14 +20,15 @@ if TYPE_CHECKING:
     from psalm.core._types import FloatArray
 
 GIGABYTE = 1e9
-ENTRY, COPIES = 12.0, 4
-"""Bytes of a stored pair, and how often the stored view exists while it is made and put into the container."""
+COPIES = 4
+"""How often the stored view exists while it is made and put into the container."""
 
 
 def needs(
     recipe: Recipe, scores: list[FloatArray], blocks: Blocks, obsp_mb: float, n_jobs: int | None, *, timed: bool
 ) -> pd.DataFrame:
     """A row per treatment, and one (with an empty name) for the whole: pairs, solver, seconds, peak_gb."""
+    import pandas as pd
     from joblib import cpu_count
 
     n_threads = n_jobs if n_jobs is not None and n_jobs > 0 else cpu_count()
@@ -37,13 +39,13 @@ def needs(
         solver[one.code], seconds[one.code], gigabytes[one.code] = one.solver, one.seconds, one.working_bytes / GIGABYTE
     table = blocks.table.assign(pairs=blocks.table["n_source"] * blocks.table["n_target"], solver=solver)
     table = table.assign(seconds=seconds, peak_gb=gigabytes)
-    stored = COPIES * min(ENTRY * float(table["pairs"].sum()), obsp_mb * 2**20) / GIGABYTE
+    stored = COPIES * min(float(BYTES_PER_ENTRY) * table["pairs"].sum(), obsp_mb * 2**20) / GIGABYTE
     total = table.sum(numeric_only=True)
     whole = table.iloc[:1].assign(treatment="", solver="", n_source=int(total["n_source"]), pairs=int(total["pairs"]))
     whole = whole.assign(n_target=int(total["n_target"]), seconds=total["seconds"] * (1 + recipe.refine))
-    whole = whole.assign(peak_gb=np.nan if table["peak_gb"].isna().any() else table["peak_gb"].max() + stored)
-    import pandas as pd
-
+    copied = sum(of.scores.nbytes for of in cells) / GIGABYTE  # by block, as plans hold them
+    largest = np.nan if table["peak_gb"].isna().any() else table["peak_gb"].max()
+    whole = whole.assign(peak_gb=largest + copied + stored)
     return pd.concat([table, whole], ignore_index=True)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from psalm import _checks, _keys, _matches
 from psalm.core.matching import described
+from psalm.core.plan import BYTES_PER_ENTRY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,6 @@ VAGUE, MANY_CELLS = 0.98, 10
 """A treatment of at least so many cells with effective matches above this share of them is warned of."""
 UNMATCHED = 0.1
 """A cell that transports less than this share of its mass is called unmatched."""
-BYTES_PER_ENTRY = 12  # float64 value and int32 column
 
 
 class Failures:

@@ -66,6 +66,8 @@ def test_a_runner_that_fails_or_takes_too_long_is_reported():
 
     with pytest.raises(RuntimeError, match=r"(?s)peer failed with exit status 1.*no such wheel"):
         call("peer", [sys.executable, "-c", "raise SystemExit('no such wheel')"], 60)
+    with pytest.raises(RuntimeError, match=r"peer failed with exit status 1: ValueError: no plan$"):  # and no path
+        call("peer", [sys.executable, "-c", "raise ValueError('no plan')"], 60)
     with pytest.raises(TimeoutError, match="longer than 1 seconds"):
         call("peer", [sys.executable, "-c", "import time; time.sleep(30)"], 1)
 

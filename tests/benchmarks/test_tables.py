@@ -43,7 +43,8 @@ def compared():
     def row(data, method, foscttm, r2, note=None):
         bounds = {"foscttm_lower": foscttm - 0.02, "foscttm_upper": foscttm + 0.02}
         bounds |= {"r2_lower": r2 - 0.02, "r2_upper": r2 + 0.02}
-        return {"data": data, "seed": 0, "method": method, "foscttm": foscttm, "r2": r2, "note": note} | bounds
+        about = {"data": data, "seed": 0, "method": method, "group": "psalm" if "psalm" in method else "baseline"}
+        return about | {"foscttm": foscttm, "r2": r2, "note": note} | bounds
 
     return pd.DataFrame(
         [
@@ -51,7 +52,13 @@ def compared():
             row("second", "psalm, defaults", 0.40, 0.10),
             row("first", "other", 0.41, 0.20),
             row("second", "other", 0.30, -0.3),
-            {"data": "first", "seed": 0, "method": "absent", "note": "not installed: no | wheel\nfor it"},
+            {
+                "data": "first",
+                "seed": 0,
+                "method": "absent",
+                "group": "peer",
+                "note": "not installed: no | wheel\nfor it",
+            },
         ]
     )
 
@@ -95,9 +102,12 @@ def test_a_page_of_nothing_says_so_and_every_table_has_its_place(tmp_path):
 def test_the_page_has_the_results(tmp_path, compared):
     from page import render
 
-    compared.to_csv(tmp_path / "compare.csv", index=False)
+    compared[::-1].to_csv(tmp_path / "compare.csv", index=False)
     about = {"date": "2026-01-02", "python": "3.11", "machine": "two", "versions": {"psalm": "9"}, "seconds": 120}
     (tmp_path / "run.json").write_text(json.dumps({"compare": about}))
     page = render(tmp_path)
     assert "| compare | 2026-01-02 | 2 | two | Python 3.11, psalm 9 |" in page
-    assert "| other | −0.050 | +0.200 | −0.300 |" in page
+    table = page.split("**R² of")[1]
+    assert table.index("| psalm, defaults | +0.100") < table.index("| other | −0.050"), (
+        "psalm first, however it was run"
+    )

@@ -1,5 +1,6 @@
 """Predictions of cells whose treatment is known."""
 
+import json
 import os
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def test_masses_weigh_in_the_means(matched):
 
 
 SCRIPT = """
-import psalm, warnings
+import json, os, pathlib, psalm, warnings
 warnings.simplefilter("ignore")
 mdata = psalm.datasets.simulated(n_cells=300)
 psalm.pp.treatment(mdata, "perturbation")
@@ -130,7 +131,9 @@ psalm.tl.propensity(mdata, n_repeats=1, progress=False)
 psalm.tl.match(mdata, source="a", target="b", progress=False)
 model = psalm.model.CrossModal(mdata, source="a", target="b", n_hidden=16)
 model.train(max_epochs=3, batch_size=32, progress=False, accelerator="cpu", devices=2, strategy="ddp")
-print("LOSS", model.history["validation_loss"]["validation_loss"].tolist(), model.predict().iloc[0, 0])
+losses = model.history["validation_loss"]["validation_loss"].tolist()
+found = {"losses": losses, "first": float(model.predict().iloc[0, 0])}
+pathlib.Path(f"found_{os.environ.get('LOCAL_RANK', 0)}.json").write_text(json.dumps(found))
 """
 
 
@@ -148,9 +151,9 @@ def test_two_processes_train_one_model(tmp_path):
         env=os.environ | here,
         check=False,
     )
-    said = [line for line in run.stdout.splitlines() if line.startswith("LOSS")]
-    assert len(said) == 2, run.stderr[-2000:]
-    assert said[0] == said[1]
-    losses = [float(value) for value in said[0].split("[")[1].split("]")[0].split(",")]
+    found = [json.loads(file.read_text()) for file in tmp_path.glob("found_*.json")]
+    assert len(found) == 2, run.stderr[-2000:]
+    assert found[0] == found[1]
+    losses = found[0]["losses"]
     assert len(losses) == 3
     assert losses[-1] < losses[0]

@@ -55,5 +55,16 @@ def test_refuses_what_does_not_fit(scored, monkeypatch):
 def test_need_grows_with_the_block(method):
     """Pairs count for "fgw"; for "ot" they do until a block's kernel is not kept any more."""
     matcher = METHODS[method]()
-    few, many = (matcher.working_bytes(n, n, 10, 2) for n in (20_000, 40_000))
+    few, many = (matcher.need((n, n), 10, 2).working_bytes for n in (20_000, 40_000))
     assert many / few == pytest.approx(4 if method == "fgw" else 2, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("matcher", "growth"),
+    [(METHODS["ot"](), 4), (METHODS["ot"](cost="posterior"), 2), (METHODS["fgw"](), 8), (METHODS["exact"](), 4)],
+    ids=["pairs", "cells", "cube", "exact"],
+)
+def test_work_grows_as_the_method_does(matcher, growth):
+    """With twice the cells on both sides: pairs, cells, or the cube of cells."""
+    few, many = (matcher.need((n, n), 10, 2).work for n in (1000, 2000))
+    assert many / few == pytest.approx(growth)

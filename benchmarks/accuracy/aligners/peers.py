@@ -131,15 +131,22 @@ def written(
 
 
 def call(name: str, command: list[str], timeout: float) -> None:
-    """Run a command; its last lines are the message where it fails."""
+    """Run a command; where it fails, the message is the error that it ended with."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
         msg = f"{name} took longer than {timeout:.0f} seconds and was stopped. Pass a longer `timeout`."
         raise TimeoutError(msg) from None
     if done.returncode:
-        msg = f"{name} failed with exit status {done.returncode}:\n{ending(done.stderr)}"
+        msg = f"{name} failed with exit status {done.returncode}: {error_of(done.stderr)}"
         raise RuntimeError(msg)
+
+
+def error_of(text: str) -> str:
+    """The error that a traceback ends with, without the lines of code before it, which name places of one machine."""
+    lines = text.strip().splitlines()
+    starts = [number for number, line in enumerate(lines) if line and not line[0].isspace()]
+    return "\n".join(lines[starts[-1] :]) if starts else "it printed nothing"
 
 
 def ending(text: str) -> str:

@@ -1,7 +1,7 @@
 """Finished blocks kept in a folder, so that a match that was interrupted goes on where it was.
 
-A block's file is named by a hash of all that its match depends on: the matcher with its settings, and both sides. What
-is found under that name is what would be computed. Files hold arrays and JSON, never pickled objects.
+A block's file is named by a hash of all that its match depends on: psalm's version, the matcher with its settings, and
+both sides. What is found under that name is what would be computed. Files hold arrays and JSON, never pickled objects.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields, is_dataclass
 from hashlib import blake2b
+from importlib.metadata import version
 from os import getpid
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
     from psalm.core.matcher import Matcher, Side
 
-VERSION = 1
-"""Of what files hold; other versions are not found."""
 ENTRIES = ("data", "indices", "indptr")
 POTENTIALS = ("source_potential", "target_potential")
 COORDINATES = ("source_scores", "target_scores")
@@ -95,7 +94,7 @@ class KeepingMany(Keeping):
 
 def name_of(matcher: Matcher, source: Side, target: Side) -> str:
     """Name of a block's file."""
-    digest = blake2b(f"{VERSION} {matcher!r}".encode(), digest_size=16)
+    digest = blake2b(f"{version('psalm')} {matcher!r}".encode(), digest_size=16)
     for side in (source, target):
         for values in (side.scores, side.mass, side.features, side.noise):
             array = np.empty(0) if values is None else np.ascontiguousarray(values)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 WORTH_A_GPU = 10_000_000
 """Pairs of cells from which "auto" asks for a GPU."""
 
@@ -38,3 +44,17 @@ def choose(device: str, n_pairs: float) -> str:
         )
         raise ValueError(msg)
     return device
+
+
+@contextmanager
+def one_torch_thread(*, only: bool = True) -> Iterator[None]:
+    """Have torch use one thread inside (where ``only``), and as many as before afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    if only:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

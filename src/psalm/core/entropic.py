@@ -15,7 +15,7 @@ import numpy as np
 from psalm.core import precise
 from psalm.core.cost import POSTERIOR
 from psalm.core.device import choose
-from psalm.core.matcher import Match
+from psalm.core.matcher import Match, Need
 from psalm.core.plan import EntropicPlan
 from psalm.core.posterior import solve_posterior
 from psalm.core.precise import REACHABLE, SMALL_TOLERANCE
@@ -118,6 +118,22 @@ class Entropic:
                 found[k] = replace(self, epsilon=float(each[k]))._large(*blocks[k], n_threads, tick)
         return [match for match in found if match is not None]
 
+    def need(self, shape: tuple[int, int], n_columns: int, n_threads: int) -> Need:
+        """What a block takes: scores and vectors, tiles of every thread, and its kernel where that is kept.
+
+        Small blocks are solved by one thread each, and so many at a time.
+        """
+        from psalm.core.tiles import ROWS
+
+        n_pairs, n_cells = shape[0] * shape[1], sum(shape)
+        vectors, kernel = 8.0 * n_cells * (3 * n_columns + VECTORS), 4.0 * n_pairs
+        if self.cost == POSTERIOR:
+            return Need(vectors, n_cells)
+        if n_pairs <= SMALL_PAIRS:
+            return Need(vectors + n_threads * kernel, n_pairs)
+        kept = kernel if kernel <= self.memory_mb * 2**20 else 0.0
+        return Need(vectors + n_threads * 4.0 * ROWS * shape[1] + kept, n_pairs)
+
     def _torch(self, blocks: Sequence[tuple[Side, Side]], device: str, epsilons: FloatArray) -> list[Match]:
         from psalm.core.torch_entropic import solve_torch
 
@@ -212,20 +228,3 @@ def _arrays(source: Side, target: Side) -> tuple[tuple[FloatArray, FloatArray], 
     """Scores and logarithms of masses, float64."""
     scores = source.scores.astype(np.float64), target.scores.astype(np.float64)
     return scores, (np.log(source.mass), np.log(target.mass))
-
-
-def working_bytes(cost: str, memory_mb: float, shape: tuple[int, int], n_columns: int, n_threads: int) -> float:
-    """About the memory of a block: scores and vectors, tiles of every thread, and its kernel where that is kept.
-
-    Small blocks are solved by one thread each, and so many threads at a time.
-    """
-    from psalm.core.tiles import ROWS
-
-    n_pairs, n_cells = shape[0] * shape[1], sum(shape)
-    vectors = 8.0 * n_cells * (3 * n_columns + VECTORS)
-    if cost == POSTERIOR:
-        return vectors
-    kernel = 4.0 * n_pairs
-    if n_pairs <= SMALL_PAIRS:
-        return vectors + n_threads * kernel
-    return vectors + n_threads * 4.0 * ROWS * shape[1] + (kernel if kernel <= memory_mb * 2**20 else 0.0)

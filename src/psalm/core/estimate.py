@@ -1,17 +1,18 @@
 """How much memory and time a match will need, before it is made.
 
-Memory is counted from the sizes of the blocks, by each matcher's own account (``working_bytes``). Time is measured on a
-sample of the largest block and scaled by pairs; methods whose work grows faster than pairs say so (``growth``).
+Memory is counted from the sizes of the blocks, as each matcher says (:class:`psalm.core.matcher.SizedMatcher`). Time is
+measured on a sample of the largest block, and grows with the work that the matcher says a block is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from psalm.core.matcher import BatchMatcher, Need, SizedMatcher
 from psalm.core.matching import SMALL_PAIRS
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from psalm.core.matching import Cells, Place
 
 SAMPLE_CELLS = 1200
-"""Cells of either side that are matched to measure time; more pairs than a small block has."""
+"""Cells of either side that are matched to measure time, at first; more pairs than a small block has."""
+LONG_ENOUGH = 1.0
+"""Seconds that a sample should take."""
 BATCH, BLOCK, ALONE = "many at a time", "alone, all threads", "one per thread"
 """How blocks are run: small ones together, large ones over all threads, or one call each."""
 
@@ -66,54 +69,70 @@ def estimate(
     timed
         Whether to match a sample, which takes seconds.
     """
-    per_pair = _seconds_per_pair(places, cells, matcher, n_threads) if timed and places else float("nan")
+    n_columns = cells[0].scores.shape[1]
+    pace = _pace(places, cells, matcher, n_threads) if timed and places else float("nan")
+    needs = [_need_of_place(matcher, place, n_columns, n_threads, len(places)) for place in places]
     return [
-        Estimate(
-            place.code,
-            _solver(matcher, place),
-            per_pair * _work(matcher, place.n_pairs),
-            working_bytes(matcher, place, cells[0].scores.shape[1], n_threads),
-        )
-        for place in places
+        Estimate(place.code, solver_of(matcher, place.n_pairs), pace * need.work, need.working_bytes)
+        for place, need in zip(places, needs, strict=True)
     ]
 
 
-def working_bytes(matcher: Any, place: Place, n_columns: int, n_threads: int) -> float:
-    """Memory that matching a block needs, as its matcher says; NaN for a matcher that does not say."""
-    if not hasattr(matcher, "working_bytes"):
-        return float("nan")
-    return float(matcher.working_bytes(len(place.source), len(place.target), n_columns, n_threads))
+def _need_of_place(matcher: Matcher, place: Place, n_columns: int, n_threads: int, n_places: int) -> Need:
+    """Need of a block with the threads that it, or blocks beside it, will have."""
+    busy = n_threads if solver_of(matcher, place.n_pairs) == BLOCK else min(n_threads, n_places)
+    return need_of(matcher, (len(place.source), len(place.target)), n_columns, busy)
 
 
-def _solver(matcher: Any, place: Place) -> str:
-    if not hasattr(matcher, "match_many"):
+def need_of(matcher: Matcher, shape: tuple[int, int], n_columns: int, n_threads: int) -> Need:
+    """What the matcher says a block takes; of one that does not say, memory is not known and work is pairs."""
+    if isinstance(matcher, SizedMatcher):
+        return matcher.need(shape, n_columns, n_threads)
+    return Need(float("nan"), shape[0] * shape[1])
+
+
+def solver_of(matcher: Matcher, n_pairs: int) -> str:
+    """How a block of so many pairs is run."""
+    if not isinstance(matcher, BatchMatcher):
         return ALONE
-    return BATCH if place.n_pairs <= SMALL_PAIRS else BLOCK
+    return BATCH if n_pairs <= SMALL_PAIRS else BLOCK
 
 
-def _work(matcher: Any, n_pairs: float) -> float:
-    """Pairs, to the power with which the method's time grows in them."""
-    return float(n_pairs ** getattr(matcher, "growth", 1.0))
+def _pace(places: Sequence[Place], cells: tuple[Cells, Cells], matcher: Matcher, n_threads: int) -> float:
+    """Seconds per unit of work, on cells drawn from the largest block.
 
-
-def _seconds_per_pair(places: Sequence[Place], cells: tuple[Cells, Cells], matcher: Matcher, n_threads: int) -> float:
-    """Wall time per unit of work, on cells drawn from the largest block; the second of two runs counts."""
+    The first run may compile, and does not count. Samples double until one takes long enough to outweigh what every run
+    costs, or is the whole block.
+    """
     largest = max(places, key=lambda place: place.n_pairs)
+    most = max(len(largest.source), len(largest.target))
+    n_cells = SAMPLE_CELLS
+    _timed(matcher, _sample(largest, cells, n_cells), n_threads)
+    while True:
+        sides = _sample(largest, cells, n_cells)
+        seconds = _timed(matcher, sides, n_threads)
+        if seconds >= LONG_ENOUGH or n_cells >= most:
+            break
+        n_cells *= 2
+    shape = len(sides[0]), len(sides[1])
+    at_a_time = 1 if solver_of(matcher, shape[0] * shape[1]) == BLOCK else min(n_threads, len(places))
+    return seconds / need_of(matcher, shape, sides[0].scores.shape[1], n_threads).work / at_a_time
+
+
+def _sample(place: Place, cells: tuple[Cells, Cells], n_cells: int) -> tuple[Side, Side]:
+    """At most so many cells of either side."""
     rng = np.random.default_rng(0)
-    sides = [
-        of.side(np.sort(rng.choice(own, min(SAMPLE_CELLS, len(own)), replace=False)))
-        for of, own in zip(cells, (largest.source, largest.target), strict=True)
-    ]
-    seconds = [_timed(matcher, sides[0], sides[1], n_threads) for _ in range(2)][-1]  # the first may compile
-    n_pairs = len(sides[0]) * len(sides[1])
-    together = 1 if hasattr(matcher, "match_many") and n_pairs > SMALL_PAIRS else n_threads
-    return seconds / _work(matcher, n_pairs) / min(together, max(1, len(places)))
+    source, target = (
+        of.side(np.sort(rng.choice(own, min(n_cells, len(own)), replace=False)))
+        for of, own in zip(cells, (place.source, place.target), strict=True)
+    )
+    return source, target
 
 
-def _timed(matcher: Any, source: Side, target: Side, n_threads: int) -> float:
+def _timed(matcher: Matcher, sides: tuple[Side, Side], n_threads: int) -> float:
     start = perf_counter()
-    if hasattr(matcher, "match_many"):
-        matcher.match_many([(source, target)], n_threads)
+    if isinstance(matcher, BatchMatcher):
+        matcher.match_many([sides], n_threads)
     else:
-        matcher(source, target)
+        matcher(*sides)
     return perf_counter() - start

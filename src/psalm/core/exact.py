@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from psalm.core.cost import pairwise
-from psalm.core.matcher import Match
+from psalm.core.matcher import Match, Need
 from psalm.core.neighbors import marginal_error, nearest
 from psalm.core.plan import EntropicPlan, SparsePlan
 
@@ -102,11 +102,10 @@ class ExactMatcher:
         """Match one block with one thread."""
         return self.match_many([(source, target)], 1)[0]
 
-    def working_bytes(self, n_source: int, n_target: int, n_columns: int, n_threads: int) -> float:
-        """About the memory that one block needs: the listed pairs and the simplex on them."""
-        if n_source * n_target <= self.dense_pairs:
-            return 40.0 * n_source * n_target
-        return BYTES_PER_CELL * (n_source + n_target)
+    def need(self, shape: tuple[int, int], n_columns: int, n_threads: int) -> Need:
+        """What a block takes: the listed pairs, and the simplex on them."""
+        n_pairs = shape[0] * shape[1]
+        return Need(40.0 * n_pairs if n_pairs <= self.dense_pairs else BYTES_PER_CELL * sum(shape), n_pairs)
 
     def match_many(self, blocks: Sequence[tuple[Side, Side]], n_threads: int, tick: Tick | None = None) -> list[Match]:
         """Match each block; passes over pairs use so many threads, the simplex one."""

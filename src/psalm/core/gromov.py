@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from psalm.core.cost import pairwise
-from psalm.core.matcher import Match
+from psalm.core.matcher import Match, Need
 from psalm.core.neighbors import marginal_error
 from psalm.core.plan import SparsePlan
 
@@ -58,8 +58,6 @@ class GromovMatcher:
     """
 
     needs_features: ClassVar[bool] = True
-    growth: ClassVar[float] = 1.5
-    """Time grows with the cube of the cells."""
 
     alpha: float = 0.5
     epsilon: float | None = 0.05
@@ -97,9 +95,9 @@ class GromovMatcher:
             mean_cost,
         )
 
-    def working_bytes(self, n_source: int, n_target: int, n_columns: int, n_threads: int) -> float:
-        """About the memory that one block needs, in each thread that has one."""
-        return float(n_threads * memory_bytes(n_source, n_target))
+    def need(self, shape: tuple[int, int], n_columns: int, n_threads: int) -> Need:
+        """What a block takes, in each thread that has one; time grows with the cube of the cells."""
+        return Need(float(n_threads * memory_bytes(*shape)), (shape[0] * shape[1]) ** 1.5)
 
     def _sharp(self, problem: tuple[FloatArray, ...]) -> tuple[FloatArray, int, bool]:
         """Plan, iterations and whether they came to rest, without entropy."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -94,4 +94,28 @@ class BatchMatcher(Protocol):
 
         ``tick`` is called with shares of the work, as far as it can be told while a large block is under way.
         """
+        ...
+
+
+class Need(NamedTuple):
+    """What matching one block takes.
+
+    Parameters
+    ----------
+    working_bytes
+        About the memory while blocks like it are matched, by all threads together.
+    work
+        What time is proportional to, in a unit of the method's own.
+    """
+
+    working_bytes: float
+    work: float
+
+
+@runtime_checkable
+class SizedMatcher(Protocol):
+    """A matcher that knows what a block takes before it is matched."""
+
+    def need(self, shape: tuple[int, int], n_columns: int, n_threads: int) -> Need:
+        """Need of a block of (n_source, n_target) cells with so many columns of scores."""
         ...

@@ -9,7 +9,6 @@ CGROUP = Path("/sys/fs/cgroup")
 LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 """Files of control groups, version 2 and version 1: the limit and what is used of it."""
 MEMINFO = Path("/proc/meminfo")
-GIGABYTE = 1e9
 
 
 def available_bytes(cgroup: Path = CGROUP, meminfo: Path = MEMINFO) -> float:

@@ -16,6 +16,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from psalm.core.classifier import OneTreatment
+from psalm.core.device import one_torch_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -137,17 +138,14 @@ def fit_network(
 @contextmanager
 def reproducible(seed: int, device: str = "auto") -> Iterator[None]:
     """Seed torch inside and leave its own stream alone; one thread, as their number changes the last bits of a sum."""
-    found, n_threads = _device(device), torch.get_num_threads()
+    found = _device(device)
     with (
+        one_torch_thread(),
         torch.random.fork_rng(devices=[found] if found.type == "cuda" else []),
         torch.backends.cudnn.flags(deterministic=True),
     ):
         torch.manual_seed(seed)
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(n_threads)
+        yield
 
 
 def moments(parts: Iterable[Matrix]) -> tuple[FloatArray, FloatArray]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from psalm.core.matcher import Match
+from psalm.core.matcher import Match, Need
 from psalm.core.neighbors import TILE_BYTES, as_graph, check_n_neighbors, marginal_error, nearest
 from psalm.core.plan import SparsePlan
 
@@ -33,9 +33,9 @@ class NearestMatcher:
         mass = sparse.csr_matrix(entries, shape=(len(source), len(target)))
         return Match(SparsePlan(mass), marginal_error=marginal_error(mass, source, target))
 
-    def working_bytes(self, n_source: int, n_target: int, n_columns: int, n_threads: int) -> float:
-        """About the memory that one block needs: tiles of distances, and the scores again."""
-        return n_threads * (2.0 * TILE_BYTES + 8.0 * (n_source + n_target) * (2 * n_columns + 4))
+    def need(self, shape: tuple[int, int], n_columns: int, n_threads: int) -> Need:
+        """What a block takes: tiles of distances, and the scores again."""
+        return Need(n_threads * (2.0 * TILE_BYTES + 8.0 * sum(shape) * (2 * n_columns + 4)), shape[0] * shape[1])
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class MutualMatcher:
         mass = sparse.csr_matrix((np.repeat(share, n_partners), mutual.indices, mutual.indptr), mutual.shape)
         return Match(SparsePlan(mass), marginal_error=marginal_error(mass, source, target))
 
-    def working_bytes(self, n_source: int, n_target: int, n_columns: int, n_threads: int) -> float:
-        """About the memory that one block needs: tiles of distances, and neighbours of both sides."""
-        return n_threads * (2.0 * TILE_BYTES + 8.0 * (n_source + n_target) * (n_columns + 6 * self.n_neighbors))
+    def need(self, shape: tuple[int, int], n_columns: int, n_threads: int) -> Need:
+        """What a block takes: tiles of distances, and neighbours of both sides."""
+        per_cell = n_columns + 6 * self.n_neighbors
+        return Need(n_threads * (2.0 * TILE_BYTES + 8.0 * sum(shape) * per_cell), shape[0] * shape[1])

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import sparse
 
 from psalm.core.cost import row_tiles
-from psalm.core.matcher import Match
-from psalm.core.plan import SparsePlan
+from psalm.core.matcher import Match, Need
+from psalm.core.plan import BYTES_PER_ENTRY, SparsePlan
 
 if TYPE_CHECKING:
     from psalm.core._types import FloatArray, IntArray
@@ -21,8 +21,6 @@ CSLS_NEIGHBORS = 10
 """Neighbours that say how crowded a cell's surroundings are; the number of Conneau et al."""
 TILE_BYTES = 32 * 2**20
 GROUP = 128
-BYTES_PER_ENTRY = 12
-"""Of a sparse matrix: float64 value and int32 column."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +67,11 @@ class SharedNeighborMatcher:
         mass = sparse.csr_matrix(sparse.diags(per_row) @ jaccard)
         return Match(SparsePlan(mass), marginal_error=marginal_error(mass, source, target))
 
-    def working_bytes(self, n_source: int, n_target: int, n_columns: int, n_threads: int) -> float:
-        """About the memory that one block needs: tiles of distances, neighbours, and the pairs that share some."""
-        k = min(self.n_neighbors, n_source, n_target)
-        shared = n_source * min(n_target, 4 * k * k)
-        return n_threads * (2.0 * TILE_BYTES + BYTES_PER_ENTRY * (3 * shared + 4 * k * (n_source + n_target)))
+    def need(self, shape: tuple[int, int], n_columns: int, n_threads: int) -> Need:
+        """What a block takes: tiles of distances, neighbours, and the pairs that share some."""
+        k = min(self.n_neighbors, *shape)
+        entries = 2 * shape[0] * min(shape[1], 4 * k * k) + 4 * k * sum(shape)
+        return Need(n_threads * (2.0 * TILE_BYTES + BYTES_PER_ENTRY * entries), shape[0] * shape[1])
 
     def _graph(self, own: int, sides: tuple[FloatArray, FloatArray], k: int) -> sparse.csr_matrix:
         """(n_cells, n_source + n_target) 0/1: the k nearest of each side to the cells of side ``own``."""

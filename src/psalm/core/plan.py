@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from psalm.core._types import FloatArray, IntArray
 
+BYTES_PER_ENTRY = 12
+"""Of a stored pair in a sparse matrix: float64 value and int32 column."""
+
 
 class Plan(Protocol):
     """The matching of one block; its mass is what the block transports."""

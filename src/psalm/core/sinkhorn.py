@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from psalm.core.entropic import Entropic, working_bytes
+from psalm.core.entropic import Entropic
 from psalm.core.epsilon import epsilons_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from psalm.core.entropic import Tick
-    from psalm.core.matcher import Match, Side
+    from psalm.core.matcher import Match, Need, Side
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,15 @@ class SinkhornMatcher:
 
     def match_many(self, blocks: Sequence[tuple[Side, Side]], n_threads: int, tick: Tick | None = None) -> list[Match]:
         """Match every block; the result does not depend on the number of threads."""
+        epsilons = epsilons_of(blocks, self.epsilon, self.epsilon_absolute, self.cost)
+        return self._entropic.solve(blocks, n_threads, epsilons, tick)
+
+    def need(self, shape: tuple[int, int], n_columns: int, n_threads: int) -> Need:
+        """What a block takes."""
+        return self._entropic.need(shape, n_columns, n_threads)
+
+    @property
+    def _entropic(self) -> Entropic:
         return Entropic(
             self.cost,
             self.epsilon_absolute or 0.0,
@@ -60,8 +69,4 @@ class SinkhornMatcher:
             self.max_iterations,
             memory_mb=self.memory_mb,
             device=self.device,
-        ).solve(blocks, n_threads, epsilons_of(blocks, self.epsilon, self.epsilon_absolute, self.cost), tick)
-
-    def working_bytes(self, n_source: int, n_target: int, n_columns: int, n_threads: int) -> float:
-        """About the memory that one block needs."""
-        return working_bytes(self.cost, self.memory_mb, (n_source, n_target), n_columns, n_threads)
+        )

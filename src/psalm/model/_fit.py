@@ -17,6 +17,7 @@ import torch
 
 from psalm._lightning import seeded
 from psalm.core.conformal import Residuals
+from psalm.core.device import one_torch_thread
 from psalm.core.rows import LARGEST_CHUNK
 from psalm.model._anchors import SLOPES, anchors_of, held_out_losses
 from psalm.model._applied import predict
@@ -127,7 +128,7 @@ def fit(
         identity=identity,
     )
     best = BestEpoch()
-    with seeded(seed), _threads(network, schedule.batch_size):
+    with seeded(seed), one_torch_thread(only=_is_small(network, schedule.batch_size)):
         trainer = _train(training, data, schedule, best, progress=progress)
         device = torch.device(trainer.strategy.root_device)
         network.to(device).eval()
@@ -142,18 +143,10 @@ def fit(
     return Fitted(history, best.epoch, table, *residuals, anchors, str(device))
 
 
-@contextmanager
-def _threads(network: Network, batch_size: int) -> Iterator[None]:
-    """One thread for small networks: more would mostly wait, on a busy machine for each other."""
-    before = torch.get_num_threads()
+def _is_small(network: Network, batch_size: int) -> bool:
+    """Whether more threads would mostly wait for work in a step, and on a busy machine for each other."""
     convolves = any(isinstance(module, torch.nn.Conv2d) for module in network.modules())
-    products = batch_size * sum(weights.numel() for weights in network.parameters())
-    if not convolves and products <= SMALL_STEP:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return not convolves and batch_size * sum(weights.numel() for weights in network.parameters()) <= SMALL_STEP
 
 
 def _train(training: Training, data: Batches, schedule: Schedule, best: BestEpoch, *, progress: bool) -> Any:

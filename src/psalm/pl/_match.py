@@ -97,7 +97,7 @@ def _entropy(ax: Axes, mdata: MuData, source: str, table: pd.DataFrame, match_ke
     for colour, shown in ((FINE, flags), (FLAGGED, ~flags)):
         spread_lines(ax, share, np.where(shown, blocks, -1), colour=colour, shift=0.0, label="")
     ax.axvline(1, color="0.4", linewidth=0.8, linestyle="--")
-    lowest = float(np.nanmin(share, initial=1.0))
+    lowest = float(share[np.isfinite(share)].min(initial=1.0))
     ax.set_xlim(min(lowest, LEAST_SPREAD) - 0.02, 1.02)  # also where all matches are uniform
     ax.set_xlabel("entropy of a cell / largest")
 

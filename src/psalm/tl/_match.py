@@ -143,8 +143,8 @@ def match(
     Returns
     -------
     None; with ``dry_run`` a DataFrame with a row per treatment, and a last one for all: n_source, n_target, pairs,
-    solver (how it would be run), seconds (measured on a sample, scaled by pairs; for "auto" ε included) and peak_gb
-    (counted from the sizes; beside the data; NaN for a matcher of yours that has no ``working_bytes``).
+    solver (how it would be run), seconds (of one round, in the last row of all rounds; measured on a sample and scaled
+    by its work) and peak_gb (counted from the sizes; beside the data; NaN for a matcher of yours that has no ``need``).
 
     Writes ``mdata.obsp[key_added]``, CSR (n_obs, n_obs), rows source and columns target cells, entries the
     transported mass: a treatment's block sums to the mean of its shares among the matched source and target cells, all
