@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psalm.core import files
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
 
     from psalm._access import Features
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
     from psalm.core.joint import Joint
     from psalm.core.scoring import Reference
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -61,23 +65,23 @@ class Stored:
 
 
 def write(path: str | Path, stored: Stored) -> None:
-    """Write the models with joblib."""
-    import joblib
-
+    """Write the models, as :mod:`psalm.core.files` does."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    joblib.dump({"format": FORMAT, "stored": stored}, path, compress=3)
+    names = {name: list(cells.astype(str)) for name, cells in stored.trained.items()}
+    content = {"treatment": stored.treatment, "reading": stored.reading, "parts": stored.parts, "trained": names}
+    files.write(path, {"format": FORMAT, **content})
 
 
-def read(path: str | Path) -> Stored:
-    """Read what :func:`write` wrote. The file is a pickle: only open files that you trust."""
-    import joblib
+def read(path: str | Path, trusted: Iterable[str] = ()) -> Stored:
+    """Read what :func:`write` wrote."""
+    import pandas as pd
 
     if not Path(path).exists():
         msg = f"{path} does not exist. Pass the file that `tl.propensity(save=)` wrote."
         raise FileNotFoundError(msg)
-    content: Any = joblib.load(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    content: Any = files.read(path, trusted)
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         msg = f"{path} was not written by this version of `tl.propensity(save=)`. Run it again."
         raise ValueError(msg)
-    stored: Stored = content["stored"]
-    return stored
+    trained = {name: pd.Index(cells) for name, cells in content.pop("trained").items()}
+    return Stored(**content, trained=trained)

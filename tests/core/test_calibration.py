@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from psalm.core.calibration import CALIBRATORS, IsotonicCalibrator, TemperatureCalibrator, VectorCalibrator
+from psalm.core.calibration import (
+    CALIBRATORS,
+    IsotonicCalibrator,
+    TemperatureCalibrator,
+    VectorCalibrator,
+    smoothed_labels,
+)
 from psalm.core.log_odds import log_loss
 
 
@@ -18,6 +24,22 @@ def test_temperature_is_recovered_from_labels_drawn_at_that_temperature(rng, tem
     codes = labels_from(softmax(claimed / temperature + offset, axis=1), rng)
     found = TemperatureCalibrator().fit(claimed, codes, offset)
     assert 1 / found.weight == pytest.approx(temperature, rel=0.05)
+
+
+@pytest.mark.parametrize("per_cell", [False, True])
+def test_temperature_minimises_the_loss_of_smoothed_labels(rng, per_cell):
+    """Independent: the definition, with labels as a matrix, on a grid."""
+    claimed, codes = rng.normal(size=(60, 3)), rng.integers(3, size=60)
+    prior = np.log(rng.dirichlet(np.ones(3), size=60)) if per_cell else np.log([0.2, 0.3, 0.5])
+    labels = smoothed_labels(codes, 3)
+
+    def loss(temperature):
+        return -(labels * log_softmax(claimed / temperature + prior, axis=1)).sum()
+
+    grid = np.exp(np.linspace(np.log(0.02), np.log(50), 20_001))
+    best = grid[np.argmin([loss(temperature) for temperature in grid])]
+    found = float(1 / TemperatureCalibrator().fit(claimed, codes, prior).weight)
+    assert loss(found) <= loss(best) + 1e-6
 
 
 def test_vector_scaling_is_recovered_from_labels_drawn_by_it(rng):

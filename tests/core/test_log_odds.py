@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.special import softmax
+from scipy.special import log_softmax, logsumexp, softmax
 
 from psalm.core import log_odds
 
@@ -39,3 +39,11 @@ def test_log_loss_by_hand():
     assert log_odds.log_loss(np.log(np.array([[0.5, 0.5], [0.25, 0.75]])), np.array([0, 1])) == pytest.approx(
         (np.log(2) + np.log(4 / 3)) / 2
     )
+
+
+def test_log_sums_are_scipys(rng):
+    values = rng.normal(size=(50, 7)) * 100
+    values[3] = -np.inf
+    values[4, 2:] = -np.inf
+    np.testing.assert_allclose(log_odds.log_sum(values), logsumexp(values, axis=1), rtol=1e-14)
+    np.testing.assert_allclose(log_odds.normalised(values[:3]), log_softmax(values[:3], axis=1), rtol=1e-13)

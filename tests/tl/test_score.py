@@ -11,9 +11,9 @@ def saved(raw, tmp_path):
     names = [name for m in ("a", "b") for name in raw[m].obs_names[:200]]
     mdata = raw[names].copy()
     psalm.pp.treatment(mdata, "perturbation")
-    psalm.tl.propensity(mdata, n_repeats=2, progress=False, save=tmp_path / "models.joblib")
+    psalm.tl.propensity(mdata, n_repeats=2, progress=False, save=tmp_path / "models.skops")
     new = raw[[name for name in raw.obs_names if name not in set(names)]].copy()
-    return mdata, new, tmp_path / "models.joblib"
+    return mdata, new, tmp_path / "models.skops"
 
 
 def test_new_cells_are_scored_by_the_ensemble_and_can_be_matched(saved):

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from scipy.special import log_softmax, softmax
 
-from psalm.core.log_odds import PSEUDO_COUNT, log_probabilities
+from psalm.core.log_odds import PSEUDO_COUNT, log_probabilities, log_sum, normalised
 
 if TYPE_CHECKING:
     from psalm.core._types import FloatArray, IntArray
@@ -36,6 +35,14 @@ def smoothed_labels(codes: IntArray, n_treatments: int) -> FloatArray:
     """
     labels = np.eye(n_treatments)[codes]
     return np.asarray((len(codes) * labels + PSEUDO_COUNT * labels.mean(axis=0)) / (len(codes) + PSEUDO_COUNT))
+
+
+def _mean_of_labels(values: FloatArray, codes: IntArray) -> float:
+    """Mean over cells of what :func:`smoothed_labels` expect of values (n_cells, n_treatments) or (n_treatments,)."""
+    rows = np.broadcast_to(values, (len(codes), values.shape[-1]))
+    frequencies = np.bincount(codes, minlength=rows.shape[1]) / len(codes)
+    own, any_ = rows[np.arange(len(codes)), codes].mean(), (rows @ frequencies).mean()
+    return float((len(codes) * own + PSEUDO_COUNT * any_) / (len(codes) + PSEUDO_COUNT))
 
 
 class Calibration(Protocol):
@@ -63,7 +70,7 @@ class VectorCalibration:
 
     def __call__(self, log_l: FloatArray, log_prior: FloatArray) -> FloatArray:
         """Calibrated log-probabilities (n_rows, n_treatments)."""
-        return np.asarray(log_softmax(log_l * self.weight + self.bias + log_prior, axis=1))
+        return normalised(log_l * self.weight + (self.bias + log_prior))
 
 
 def as_claimed() -> VectorCalibration:
@@ -88,16 +95,14 @@ class TemperatureCalibrator:
         """Find T."""
         from scipy.optimize import minimize_scalar
 
-        def calibration(log_temperature: float) -> VectorCalibration:
-            return VectorCalibration(np.exp(-log_temperature), np.array(0.0))
-
-        labels = smoothed_labels(codes, log_l.shape[1])
+        expected = [_mean_of_labels(values, codes) for values in (log_l, log_prior)]  # of what is not normalised
 
         def negative_log_likelihood(log_temperature: float) -> float:
-            return -float((labels * calibration(log_temperature)(log_l, log_prior)).sum(axis=1).mean())
+            weight = np.exp(-log_temperature)
+            return float(log_sum(log_l * weight + log_prior).mean() - weight * expected[0] - expected[1])
 
         found = minimize_scalar(negative_log_likelihood, bounds=np.log(TEMPERATURE_RANGE), method="bounded")
-        return calibration(float(found.x))
+        return VectorCalibration(np.exp(-float(found.x)), np.array(0.0))
 
 
 @dataclass(frozen=True)
@@ -142,9 +147,9 @@ class IsotonicCalibration:
 
     def __call__(self, log_l: FloatArray, log_prior: FloatArray) -> FloatArray:
         """Calibrated log-probabilities (n_rows, n_treatments)."""
-        claimed = softmax(log_l + log_prior, axis=1)
+        claimed = np.exp(normalised(log_l + log_prior))
         mapped = np.column_stack([curve.predict(column) for curve, column in zip(self.curves, claimed.T, strict=True)])
-        return np.asarray(log_softmax(log_probabilities(mapped), axis=1))
+        return normalised(log_probabilities(mapped))
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ class IsotonicCalibrator:
         """Fit the curves."""
         from sklearn.isotonic import IsotonicRegression
 
-        claimed, least = softmax(log_l + log_prior, axis=1), 0.5 / len(codes)
+        claimed, least = np.exp(normalised(log_l + log_prior)), 0.5 / len(codes)
         return IsotonicCalibration(
             tuple(
                 IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip").fit(column, codes == t)

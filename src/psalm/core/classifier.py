@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from psalm.core.log_odds import PSEUDO_COUNT, log_probabilities
+from psalm.core.log_odds import LOWEST_LOG, PSEUDO_COUNT, log_probabilities
 
 if TYPE_CHECKING:
     from psalm.core._types import FloatArray, IntArray, Matrix
@@ -107,6 +107,11 @@ class FittedClassifier:
 
         A treatment that the model never saw gets the lowest probability there is.
         """
-        found = np.zeros((features.shape[0], self.n_treatments))
-        found[:, np.asarray(self.model.classes_, dtype=int)] = self.model.predict_proba(features)
-        return log_probabilities(found) - self.prior_power * self.log_prior
+        said = log_probabilities(self.model.predict_proba(features))
+        seen = np.asarray(self.model.classes_, dtype=int)
+        if len(seen) < self.n_treatments:
+            found = np.full((len(said), self.n_treatments), LOWEST_LOG)
+            found[:, seen] = said
+            said = found
+        said -= self.prior_power * self.log_prior
+        return said

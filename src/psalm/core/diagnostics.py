@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from scipy.special import log_softmax
+
+from psalm.core.log_odds import normalised
 
 if TYPE_CHECKING:
     from psalm.core._types import FloatArray, IntArray
@@ -28,16 +29,19 @@ class Histogram:
     def __init__(self, n_treatments: int) -> None:
         self.n_cells, self.n_true, self.sum_p = np.zeros((3, n_treatments, N_BINS))
 
-    def add(self, p: FloatArray, true: FloatArray) -> None:
-        """Count cells (n_cells, n_treatments)."""
-        n_treatments = len(self.n_cells)
+    def add(self, p: FloatArray, log_p: FloatArray, true: tuple[IntArray, ...]) -> None:
+        """Count cells: their probabilities (n_cells, n_treatments), the logarithms, and which of these came true."""
+        n_treatments, shape = len(self.n_cells), self.n_cells.shape
         with np.errstate(divide="ignore"):
-            log_odds = np.log(p) - np.log1p(-np.minimum(p, 1.0))
-        scaled = (np.clip(log_odds, -WIDEST, WIDEST) + WIDEST) / (2 * WIDEST) * (N_BINS - 1)
-        place = (np.rint(scaled).astype(np.int64) + N_BINS * np.arange(n_treatments)).ravel()
-        self.n_cells += np.bincount(place, None, self.n_cells.size).reshape(self.n_cells.shape)
-        self.n_true += np.bincount(place, true.ravel(), self.n_cells.size).reshape(self.n_cells.shape)
-        self.sum_p += np.bincount(place, p.ravel(), self.n_cells.size).reshape(self.n_cells.shape)
+            scaled = log_p - np.log1p(-np.minimum(p, 1.0))  # log-odds
+        np.clip(scaled, -WIDEST, WIDEST, out=scaled)
+        scaled += WIDEST
+        scaled *= (N_BINS - 1) / (2 * WIDEST)
+        place = np.rint(scaled, out=scaled).astype(np.int64)
+        place += N_BINS * np.arange(n_treatments)
+        self.n_cells += np.bincount(place.ravel(), None, self.n_cells.size).reshape(shape)
+        self.n_true += np.bincount(place[true], None, self.n_cells.size).reshape(shape)
+        self.sum_p += np.bincount(place.ravel(), p.ravel(), self.n_cells.size).reshape(shape)
 
     def auc(self) -> FloatArray:
         """Area under the ROC curve of each treatment's probability against all others; 0.5 is chance."""
@@ -91,18 +95,17 @@ class Tally:
             (n_cells,) treatment of each cell; cells of −1 are left out.
         """
         cells = np.flatnonzero(codes >= 0)
-        log_p, codes = log_softmax(log_odds[cells], axis=1), codes[cells]
+        log_p, codes = normalised(log_odds[cells]), codes[cells]
         p, rows, n_treatments = np.exp(log_p), np.arange(len(cells)), log_odds.shape[1]
-        true = np.zeros(p.shape)
-        true[rows, codes] = 1
-        self.each.add(p, true)
+        self.each.add(p, log_p, (rows, codes))
         best = p.argmax(axis=1)
-        self.top.add(p[rows, best, None], (best == codes)[:, None].astype(float))
+        self.top.add(p[rows, best, None], log_p[rows, best, None], np.nonzero((best == codes)[:, None]))
         self.n_cells += np.bincount(codes, minlength=n_treatments)
         self.log_loss -= np.bincount(codes, log_p[rows, codes], n_treatments)
         self.open_variance += (p * (1 - p)).sum(axis=0)
         if self.confusion is not None:
-            self.confusion += true.T @ p
+            for treatment in np.unique(codes):
+                self.confusion[treatment] += p[codes == treatment].sum(axis=0)
         return self
 
     def overlap(self) -> FloatArray:

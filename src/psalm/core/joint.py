@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from psalm.core.compression import find_basis
-from psalm.core.propensity import CHUNK_ENTRIES
 from psalm.core.scoring import Reference, Scores, log_shares_of_levels, sample, score_all
 
 if TYPE_CHECKING:
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
     from psalm.core.propensity import Propensity
 
     Progress = Callable[[int, str, str], AbstractContextManager[Callable[[int], object]]]
+
+BASIS_ENTRIES = 2**23
+"""Log-odds of each modality that a basis is learnt from at most."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def _common_basis(
     rng: np.random.Generator,
 ) -> Basis:
     """A basis for all modalities, from as many cells of each as fit a portion."""
-    n_cells = max(100, CHUNK_ENTRIES // space.layout.n_columns)
+    n_cells = max(100, BASIS_ENTRIES // space.layout.n_columns)
     samples, codes = [], []
     for name, found in parts.items():
         log_odds, chosen = sample(space.layout, found, shifts[name], n_cells, rng)

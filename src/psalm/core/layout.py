@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import log_softmax
+
+from psalm.core.log_odds import normalised
 
 if TYPE_CHECKING:
     from psalm.core._types import FloatArray, IntArray
@@ -73,7 +74,7 @@ class Layout:
         """
         total, rows = np.zeros(len(log_odds)), np.arange(len(log_odds))
         for factor, columns in zip(self.factors, self.columns, strict=True):
-            log_p = log_softmax(np.asarray(log_odds[:, columns], dtype=np.float64), axis=1)
+            log_p = normalised(log_odds[:, columns])
             total += log_p[rows, factor.of_treatment[treatments]]
         return total
 

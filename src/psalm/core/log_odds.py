@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp
 
 if TYPE_CHECKING:
     from psalm.core._types import FloatArray, IntArray
@@ -15,6 +14,21 @@ PSEUDO_COUNT = 0.5
 
 LOWEST_PROBABILITY = float(np.finfo(np.float32).eps)
 """Probabilities below the resolution of float32 are raised to it, so that a classifier's zero stays finite."""
+LOWEST_LOG = float(np.log(LOWEST_PROBABILITY))
+
+
+def log_sum(values: FloatArray) -> FloatArray:
+    """``log Σ exp`` of each row (n_rows,); −inf for rows of −inf."""
+    largest = np.maximum(values.max(axis=1), np.finfo(np.float64).min)
+    parts = values - largest[:, None]
+    with np.errstate(divide="ignore"):
+        return np.asarray(largest + np.log(np.exp(parts, out=parts).sum(axis=1)))
+
+
+def normalised(log_p: FloatArray) -> FloatArray:
+    """Log-probabilities whose rows sum to one, from those up to a constant per row, as float64."""
+    log_p = np.asarray(log_p, dtype=np.float64)
+    return np.asarray(log_p - log_sum(log_p)[:, None])
 
 
 def log_probabilities(probabilities: FloatArray) -> FloatArray:
@@ -46,11 +60,11 @@ def cap_certainty(log_p: FloatArray, n_cells: int) -> FloatArray:
     best = log_p.argmax(axis=1)
     others = log_p.copy()
     others[rows, best] = -np.inf
-    rest = logsumexp(others, axis=1)
+    rest = log_sum(others)
     log_odds = -np.logaddexp(rest - log_p[rows, best], -np.log(n_cells / PSEUDO_COUNT))
-    capped = others - (rest + np.logaddexp(0.0, log_odds))[:, None]
-    capped[rows, best] = -np.logaddexp(0.0, -log_odds)
-    return np.asarray(capped)
+    others -= (rest + np.logaddexp(0.0, log_odds))[:, None]
+    others[rows, best] = -np.logaddexp(0.0, -log_odds)
+    return np.asarray(others)
 
 
 def centre(log_p: FloatArray) -> FloatArray:
@@ -60,7 +74,7 @@ def centre(log_p: FloatArray) -> FloatArray:
 
 def probabilities(log_odds: FloatArray) -> FloatArray:
     """Probabilities of centred log-odds: the inverse of :func:`centre` after a logarithm."""
-    return np.asarray(np.exp(log_softmax(np.asarray(log_odds, dtype=np.float64), axis=1)))
+    return np.asarray(np.exp(normalised(log_odds)))
 
 
 def change_prior(log_odds: FloatArray, shift: FloatArray) -> FloatArray:

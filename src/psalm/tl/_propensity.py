@@ -113,7 +113,8 @@ def propensity(
     progress
         Show a bar for what takes longer than a second.
     save
-        File to write the ensemble of models to, for :func:`psalm.tl.score` on new cells.
+        File to write the ensemble of models to, for :func:`psalm.tl.score` on new cells. Psalm's classifiers and
+        scikit-learn's can be written; it holds no code.
     key_added
         Name of the slots that are written.
 

@@ -13,6 +13,7 @@ from psalm.core.propensity import as_rows
 from psalm.core.scoring import Scores, score_new
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from anndata import AnnData
@@ -25,6 +26,7 @@ def score(
     model: str | Path,
     *,
     modality: str | None = None,
+    trusted: Sequence[str] = (),
     key_added: str = _keys.PROPENSITY,
 ) -> None:
     """Score new cells with the ensemble that :func:`psalm.tl.propensity` saved.
@@ -35,9 +37,12 @@ def score(
         New cells: a MuData with one or more of the model's modalities, or an AnnData of one of them.
         Where models were trained on ``X_psalm``, represent new cells by ``pp.represent(..., reference=)`` first.
     model
-        File written by ``tl.propensity(..., save=)``. It is a pickle: only open files that you trust.
+        File written by ``tl.propensity(..., save=)``. Reading it runs no code from it.
     modality
         Which modality an AnnData is; may be left out where the model has one.
+    trusted
+        Full names of types in the file that may be built although they are not known to be harmless: those of a
+        classifier of yours. The error that asks for them lists them.
     key_added
         Name of the slots that are written.
 
@@ -53,8 +58,8 @@ def score(
     FileNotFoundError
         There is no such file.
     ValueError
-        Cells were trained on (their scores would be in-sample), or features are not those of training or lie in another
-        space.
+        The file is another one or holds types that are not trusted, cells were trained on (their scores would be
+        in-sample), or features are not those of training or lie in another space.
 
     Examples
     --------
@@ -64,14 +69,14 @@ def score(
     >>> new.obs_names = [f"new_{name}" for name in new.obs_names]
     >>> psalm.pp.treatment(mdata, "perturbation")
     >>> import pathlib, tempfile
-    >>> file = pathlib.Path(tempfile.mkdtemp()) / "models.joblib"
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "models.skops"
     >>> psalm.tl.propensity(mdata, save=file, n_repeats=1, progress=False)
     >>> psalm.tl.score(new, file, modality="a")
     >>> new.obsm["propensity"].shape
     (20, 8)
     """
     _checks.slot_name(key_added)
-    stored = _ensembles.read(model)
+    stored = _ensembles.read(model, trusted)
     cells = _cells(data, stored, modality)
     treatments = pd.Index(stored.reading.treatments)
     found = {name: _scored(adata, name, stored, treatments) for name, adata in cells.items()}
