@@ -16,13 +16,14 @@ CONTAINERS = {"anndata", "mudata", "scanpy", "matplotlib", "seaborn"}
 ALLOWED = {  # room: rooms it may import; private modules of the package itself stand beside them
     "core": {"core"},
     "datasets": {"datasets", "_checks", "_containers", "core._types"},
-    "get": {"core", "_access", "_checks", "_keys", "_matches", "_scores"},
+    "get": {"core", "_access", "_calls", "_checks", "_keys", "_matches", "_scores"},
     "pl": {"pl", "_access", "_checks", "_keys", "_matches", "core._types"},
-    "pp": {"pp", "_access", "_checks", "_keys", "_lightning", "core"},
+    "pp": {"pp", "_access", "_calls", "_checks", "_keys", "_lightning", "core"},
     "tl": {
         *(
             "_access",
             "_blocks",
+            "_calls",
             "_carried",
             "_checks",
             "_design",

@@ -12,6 +12,7 @@ EMBEDDING = "X_propensity"
 MATCHED_EMBEDDING = "X_matched"
 HOLDOUT = "holdout"
 TRANSFER = "transfer"
+CALLS = "psalm_calls"
 
 
 @dataclass(frozen=True)

@@ -200,4 +200,4 @@ def warn(found: pd.DataFrame) -> None:
                 f"{_checks.listed(names[lonely])}: see their share of mass in obs"
             )
     if notes:
-        warnings.warn(". ".join(notes) + ". See `psalm.get.report(mdata)`.", UserWarning, stacklevel=3)
+        warnings.warn(". ".join(notes) + ". See `psalm.get.report(mdata)`.", UserWarning, stacklevel=4)

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from psalm import _access, _checks, _keys
+from psalm._calls import recorded
 from psalm.pp._spaces import FITS, TRANSFORMS, fit_scvi, project
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 KINDS = ("rna", "scvi", "protein", "atac", "features")
 
 
+@recorded
 def represent(
     mdata: MuData,
     modality: str,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from psalm import _access, _checks, _keys
+from psalm._calls import recorded
 from psalm.pp import _columns, _labels, _strata
 from psalm.pp._slots import Slot
 
@@ -24,6 +25,7 @@ KEPT, RARE, UNSHARED = "kept", "rare", "not shared"
 STATUS, CONTROL = "status", "control"
 
 
+@recorded
 def treatment(
     mdata: MuData,
     key: Key,
@@ -224,7 +226,7 @@ def _report(
     if lacking is not None and len(lacking):
         sentences.append(_strata.sentence(lacking))
     if sentences:
-        warnings.warn(" ".join(sentences), UserWarning, stacklevel=3)
+        warnings.warn(" ".join(sentences), UserWarning, stacklevel=4)
 
 
 def _left_out(counts: pd.DataFrame, min_cells: int) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from psalm import _access, _checks, _keys, _matches, _truth_free
+from psalm._calls import recorded
 from psalm._progress import bar
 from psalm.core.verdicts import SIGNIFICANT, Outcome, unknown
 
@@ -25,6 +26,7 @@ WITHIN_NULL = (0.025, 0.975)
 NOTHING = "no treatment has three such cells among which it varies."
 
 
+@recorded
 def diagnose(
     mdata: MuData,
     *,

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import sparse
 
 from psalm import _access, _checks, _keys, _matches, _scores
+from psalm._calls import recorded
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -20,6 +21,7 @@ KINDS = {"scores": (_keys.EMBEDDING, 2), "matched": (_keys.MATCHED_EMBEDDING, 50
 """Default slot and number of components."""
 
 
+@recorded
 def embed(
     mdata: MuData,
     *,

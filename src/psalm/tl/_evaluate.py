@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from psalm import _access, _checks, _keys, _matched, _matches, _truth
+from psalm._calls import recorded
 from psalm._truth_scores import Truth, scored
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ FIRST = ("foscttm", "foscttm_source", "foscttm_target", "foscttm_features", "rec
 """Columns in this order; the others follow."""
 
 
+@recorded
 def evaluate(
     mdata: MuData,
     *,

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from psalm import _access, _checks, _keys, _truth
+from psalm._calls import recorded
 from psalm._left_out import Trainer, material, one_group
 from psalm._progress import bar
 from psalm.core.held_out import feature_scores, pooled
@@ -23,6 +24,7 @@ STEP = "tl.holdout"
 ALL = "all"
 
 
+@recorded
 def holdout(
     mdata: MuData,
     *,

@@ -9,6 +9,7 @@ import numpy as np
 
 from psalm import _access, _checks, _keys, _matched, _matches, _scores
 from psalm._blocks import find_blocks
+from psalm._calls import recorded
 from psalm._estimate import needs, require_memory
 from psalm._progress import bar
 from psalm._recipe import Recipe
@@ -36,6 +37,7 @@ AUTOMATIC = ("ot", "unbalanced", "partial")
 """Methods whose ε is chosen for each treatment."""
 
 
+@recorded
 def match(
     mdata: MuData,
     *,

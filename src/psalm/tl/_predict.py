@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from psalm import _access, _keys
+from psalm._calls import recorded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 STEP = "tl.predict"
 
 
+@recorded
 def predict(
     mdata: MuData,
     *,

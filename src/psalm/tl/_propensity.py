@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from psalm import _access, _checks, _design, _ensembles, _keys, _scores
+from psalm._calls import recorded
 from psalm._progress import bar
 from psalm.core import findings, report
 from psalm.core.calibration import CALIBRATORS
@@ -31,6 +32,7 @@ PRIORS = ("shared", "own")
 SCORE_ON = ("treatment", "factors")
 
 
+@recorded
 def propensity(
     mdata: MuData,
     *,
@@ -233,7 +235,7 @@ def propensity(
     if prior == "shared":
         mdata.uns[key_added]["shares"] = next(iter(shares.values()))
     if len(tables["findings"]):
-        warnings.warn(findings.as_warning(tables["findings"], key_added), UserWarning, stacklevel=2)
+        warnings.warn(findings.as_warning(tables["findings"], key_added), UserWarning, stacklevel=3)
 
 
 def _check(n_folds: int, n_repeats: int, compress_above: int, distance_error: float) -> None:
@@ -293,4 +295,4 @@ def _warn_of_small(codes: Mapping[str, IntArray], treatments: pd.Index, n_folds:
             f"{len(small)} treatments have fewer cells than folds ({n_folds}): {_checks.listed(sorted(small))}. "
             "Their scores rest on very few cells; raise `min_cells` in `pp.treatment` to leave them out."
         )
-        warnings.warn(msg, UserWarning, stacklevel=3)
+        warnings.warn(msg, UserWarning, stacklevel=4)

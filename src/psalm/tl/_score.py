@@ -9,6 +9,7 @@ import pandas as pd
 from mudata import MuData
 
 from psalm import _access, _checks, _ensembles, _keys, _scores
+from psalm._calls import recorded
 from psalm.core.propensity import as_rows
 from psalm.core.scoring import Scores, score_new
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from psalm.core._types import IntArray
 
 
+@recorded
 def score(
     data: MuData | AnnData,
     model: str | Path,

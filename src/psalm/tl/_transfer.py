@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from psalm import _access, _carried, _checks, _keys, _matches
+from psalm._calls import recorded
 from psalm.core.transfer import carry
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ OWN = ["target", "into", "slot"]
 """Columns of the table that tell one result from another."""
 
 
+@recorded
 def transfer(
     mdata: MuData,
     *,
