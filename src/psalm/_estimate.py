@@ -1,27 +1,32 @@
-"""What a match will need, as a table; and a refusal where the machine does not have it."""
+"""What a step will need, and a refusal where the machine does not have it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from psalm import _matches
+from psalm.core.cross_fit import EVIDENCE_ENTRIES
 from psalm.core.estimate import estimate
 from psalm.core.matching import find_places
 from psalm.core.memory import available_bytes
 from psalm.core.plan import BYTES_PER_ENTRY
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
     from psalm._blocks import Blocks
     from psalm._recipe import Recipe
-    from psalm.core._types import FloatArray
+    from psalm.core._types import FloatArray, Matrix
 
 GIGABYTE = 1e9
 COPIES = 4
 """How often the stored view exists while it is made and put into the container."""
+TRAINING_COPIES, CALIBRATION_COPIES = 2, 5
+"""How often features exist for each model in training, and log-likelihoods while a calibration is learnt."""
 
 
 def needs(
@@ -71,3 +76,69 @@ def require_memory(table: pd.DataFrame, method: str) -> None:
         'method "ot", which keeps no pairs. `dry_run=True` shows what each treatment needs.'
     )
     raise MemoryError(msg)
+
+
+def require(step: str, needed: Mapping[str, float], change: str) -> None:
+    """Refuse a step that would not fit, before it starts.
+
+    Parameters
+    ----------
+    step
+        Its name.
+    needed
+        Bytes, by what they are for.
+    change
+        What to do about it.
+
+    Raises
+    ------
+    MemoryError
+        More is needed than there is.
+    """
+    available, total = available_bytes(), sum(needed.values())
+    if total <= available:
+        return
+    most = max(needed, key=lambda name: needed[name])
+    msg = (
+        f"`{step}` would need about {total / GIGABYTE:.1f} GB, and {available / GIGABYTE:.1f} GB are free. Most of it, "
+        f"{needed[most] / GIGABYTE:.1f} GB, is for {most}. {change}"
+    )
+    raise MemoryError(msg)
+
+
+def of_scores(features: Mapping[str, Matrix], n_columns: int, compress_above: int, n_jobs: int) -> dict[str, float]:
+    """What :func:`psalm.tl.propensity` takes beside the container, about: bytes, by what they are for.
+
+    Parameters
+    ----------
+    features
+        Of each modality, (n_cells, n_features).
+    n_columns
+        Columns of the log-odds.
+    compress_above
+        The most that are kept.
+    n_jobs
+        Models trained at a time.
+    """
+    n_cells, width = sum(len_of(one) for one in features.values()), min(n_columns, compress_above)
+    largest = max((bytes_of(one) for one in features.values()), default=0.0)
+    read = min(EVIDENCE_ENTRIES, max((len_of(one) for one in features.values()), default=0) * n_columns)
+    return {
+        "features as float64": sum(bytes_of(one) for one in features.values()),
+        "scores and their errors": 2.0 * 4 * n_cells * width,
+        "models in training": TRAINING_COPIES * n_jobs * largest,
+        "calibration": CALIBRATION_COPIES * 8.0 * read,
+    }
+
+
+def len_of(features: Matrix) -> int:
+    """Number of cells."""
+    return int(features.shape[0])
+
+
+def bytes_of(features: Matrix) -> float:
+    """Of a copy as the classifiers take it: float64, or what is stored of a sparse matrix."""
+    stored: Any = features
+    if hasattr(stored, "nnz"):
+        return float(BYTES_PER_ENTRY * stored.nnz)
+    return 8.0 * float(np.prod(stored.shape))

@@ -1,6 +1,8 @@
 """What a match would need is told without matching, and what does not fit is refused."""
 
+import numpy as np
 import pytest
+from scipy import sparse
 
 import psalm
 from psalm import _estimate
@@ -68,3 +70,31 @@ def test_work_grows_as_the_method_does(matcher, growth):
     """With twice the cells on both sides: pairs, cells, or the cube of cells."""
     few, many = (matcher.need((n, n), 10, 2).work for n in (1000, 2000))
     assert many / few == pytest.approx(growth)
+
+
+STEPS = {
+    "tl.propensity": (lambda mdata: psalm.tl.propensity(mdata, progress=False), "pp.represent"),
+    "tl.transfer": (lambda mdata: psalm.tl.transfer(mdata, source="a", target="b", keys=["X", "latent"]), "'X'.*dense"),
+    "tl.predict": (lambda mdata: psalm.tl.predict(mdata, source="a", target="b", max_epochs=1), "dense.*target_rep"),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_long_step_refuses_what_does_not_fit(matched, monkeypatch, step):
+    """It says what takes most and what to change; nothing is written, and nothing has been trained."""
+    run, change = STEPS[step]
+    before = set(matched.uns), {name: (set(one.obsm), set(one.obs)) for name, one in matched.mod.items()}
+    monkeypatch.setattr(_estimate, "available_bytes", lambda: 1000.0)
+    with pytest.raises(MemoryError, match=f"`{step}` would need about .* GB are free. Most of it.*{change}"):
+        run(matched)
+    assert (set(matched.uns), {name: (set(one.obsm), set(one.obs)) for name, one in matched.mod.items()}) == before
+
+
+def test_need_of_scores_by_hand():
+    """Two modalities of 1,000 and 500 cells, dense and sparse, 300 columns of which 256 are kept, two jobs."""
+    dense, stored = np.zeros((1000, 10), dtype=np.float32), sparse.csr_matrix(np.eye(500, 40))
+    found = _estimate.of_scores({"a": dense, "b": stored}, 300, 256, n_jobs=2)
+    assert found["features as float64"] == 80_000 + 12 * 40
+    assert found["scores and their errors"] == 8 * 1500 * 256
+    assert found["models in training"] == 2 * 2 * 80_000
+    assert found["calibration"] == 5 * 8 * 300_000

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psalm import _access, _keys
+from psalm import _access, _estimate, _keys
 from psalm._calls import recorded
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ def predict(
     ------
     KeyError
         Unknown modality, match or representation.
+    MemoryError
+        The predictions would not fit into the memory that is free.
     ValueError
         Unknown loss or likelihood, ``uns[key_added]`` is something else, or a coupling that does not fit the cells any
         more.
@@ -134,6 +136,7 @@ def predict(
         target_rep=target_rep,
         likelihood=likelihood,
     )
+    _require_memory(mdata, model, 1 if coverage is None else 3)
     model.train(max_epochs, loss=loss, accelerator=accelerator, rng=rng, progress=progress)
     found = {name: model.predict(use_treatment=use_treatment)}
     if coverage is not None:
@@ -142,6 +145,13 @@ def predict(
         )
     _write(mdata, name, model, found, coverage, use_treatment=use_treatment)
     return model
+
+
+def _require_memory(mdata: MuData, model: CrossModal, n_tables: int) -> None:
+    """Predictions are dense: refuse what does not fit before training. Each exists twice, as made and as kept."""
+    n_cells, n_features = mdata.mod[model.setup.source].n_obs, len(model.setup.output_names)
+    change = "Predict fewer features (`target_rep=`), such as those of `pp.represent`, or pass fewer cells."
+    _estimate.require("tl.predict", {"predictions, which are dense": 2.0 * 4 * n_tables * n_cells * n_features}, change)
 
 
 def _write(

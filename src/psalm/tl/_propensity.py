@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psalm import _access, _checks, _design, _ensembles, _keys, _scores
+from psalm import _access, _checks, _design, _ensembles, _estimate, _keys, _scores
 from psalm._calls import recorded
 from psalm._progress import bar
 from psalm.core import findings, report
@@ -141,6 +141,8 @@ def propensity(
         The treatment column, a representation, factors or a batch column is missing.
     TypeError
         The classifier has no ``predict_proba``, or cannot weigh cells where ``batch_key`` asks for it.
+    MemoryError
+        It would not fit into the memory that is free; says what takes most.
     ValueError
         NaN or infinity in features, fewer than two treatments, an unknown name, or groups or batches that leave a
         treatment or batch without cells to train on.
@@ -190,6 +192,7 @@ def propensity(
     _design.check_held_out({name: numbers for name, (numbers, _) in batched.items()}, grouped)
     if batch_key is not None:
         _require_dense(inputs)
+    _require_memory(inputs, layout.n_columns, compress_above, n_jobs)
     _warn_of_small(codes, treatments, n_folds)
 
     shares, control = _shares(codes, len(treatments), prior), _design.control(mdata, treatment, treatments)
@@ -284,6 +287,22 @@ def _bars(*, show: bool) -> Callable[[int, str, str], Any]:
             yield progress_bar.update
 
     return one
+
+
+def _require_memory(
+    inputs: Mapping[str, _access.Features], n_columns: int, compress_above: int, n_jobs: int | None
+) -> None:
+    from joblib import cpu_count
+
+    at_a_time = n_jobs if n_jobs is not None and n_jobs > 0 else 1 if n_jobs is None else cpu_count()
+    needed = _estimate.of_scores(
+        {name: found.values for name, found in inputs.items()}, n_columns, compress_above, at_a_time
+    )
+    change = (
+        "Represent the cells by fewer components (`pp.represent(n_comps=)`), pass a smaller `compress_above=` or "
+        "`n_jobs=`, or take a sample of the cells."
+    )
+    _estimate.require("tl.propensity", needed, change)
 
 
 def _warn_of_small(codes: Mapping[str, IntArray], treatments: pd.Index, n_folds: int) -> None:

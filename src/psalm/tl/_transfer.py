@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _carried, _checks, _keys, _matches
+from psalm import _access, _carried, _checks, _estimate, _keys, _matches
 from psalm._calls import recorded
 from psalm.core.transfer import carry
 
@@ -82,6 +82,8 @@ def transfer(
     ------
     KeyError
         Unknown modality, match or key.
+    MemoryError
+        The results would not fit into the memory that is free.
     TypeError
         Values that are neither labels nor numbers.
     ValueError
@@ -105,6 +107,7 @@ def transfer(
     _access.claim(mdata, key_added, STEP)
     items = [_carried.item(giver, source, key) for key in _asked(keys)]
     _require_free(mdata, key_added, receiver, target, items)
+    _require_memory(items, receiver.n_obs)
     coupling = _towards(mdata, match_key, source, target)
     found = carry(coupling, [item.carried for item in items])
     table = _table(items, found, source, target, match_key)
@@ -113,6 +116,16 @@ def transfer(
         _write(receiver, item, values)
     _write_record(mdata, key_added, table, {target: {i.keys.base: i.names for i in items if i.names is not None}})
     return table
+
+
+def _require_memory(items: list[_carried.Item], n_receivers: int) -> None:
+    """Results are dense: refuse those that do not fit. Each exists twice, as it is made and as it is kept."""
+    needed = {
+        f"{item.keys.key!r}": 2.0 * np.dtype(item.carried.dtype).itemsize * n_receivers * item.carried.width
+        for item in items
+    }
+    change = "Results are dense. Carry over fewer features, such as those of `pp.represent`, or for fewer cells."
+    _estimate.require("tl.transfer", needed, change)
 
 
 def _asked(keys: str | Iterable[str]) -> list[str]:
