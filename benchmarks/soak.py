@@ -16,6 +16,7 @@ import warnings
 from collections import Counter
 from typing import Any
 
+import mudata
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -102,6 +103,7 @@ def main() -> int:
     parser.add_argument("--problems", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    mudata.set_options(pull_on_update=False)
     counts, faults = Counter(), []
     for seed in tqdm(range(given.seed, given.seed + given.problems), unit="problem"):
         rng = np.random.default_rng(seed)

@@ -18,6 +18,7 @@ import scglue.models
 import torch
 from _files import Found, Modality, Problem, serve
 from anndata import AnnData
+from scipy import sparse
 
 N_GENES = 2000
 
@@ -42,7 +43,7 @@ def counts(side: Modality, treatments: tuple[str, ...], linked: set[str]) -> Ann
     names = [f"{side.name}: {number}" for number in range(len(side.codes))]
     obs = pd.DataFrame({"treatment": np.array(treatments)[side.codes]}, index=names)
     adata = AnnData(
-        side.measured.astype(np.float32), obs, pd.DataFrame(index=[f"{side.kind} {v}" for v in side.variables])
+        sparse.csr_matrix(side.measured, dtype=np.float32), obs, pd.DataFrame(index=[f"{side.kind} {v}" for v in side.variables])
     )
     adata.obsm["X_features"] = side.features.astype(np.float32)
     adata.var["highly_variable"] = side.kind == "protein"

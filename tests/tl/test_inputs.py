@@ -1,11 +1,9 @@
-"""What tl.propensity may be given: images, sparse, lazy and backed matrices, and features that say nothing."""
+"""What tl.propensity may be given: images, sparse and lazy matrices, and features that say nothing."""
 
-import mudata
 import numpy as np
 import pytest
 
 import psalm
-from psalm._containers import no_pull
 from psalm.core.image import ImageClassifier
 
 
@@ -69,15 +67,3 @@ def test_dask_arrays_are_read(scored):
     scored["a"].X = dask.from_array(scored["a"].X, chunks=(100, -1))
     psalm.tl.propensity(scored, n_repeats=1, progress=False)
     np.testing.assert_array_equal(scored["a"].obsm["propensity"], before)
-
-
-def test_backed_files_are_read_or_refused_with_words(scored, tmp_path):
-    before = scored["a"].obsm["propensity"].copy()
-    with no_pull():
-        scored.write_h5mu(tmp_path / "b.h5mu")
-        backed = mudata.read_h5mu(tmp_path / "b.h5mu", backed="r")
-    try:
-        psalm.tl.propensity(backed, n_repeats=1, progress=False)
-        np.testing.assert_array_equal(np.asarray(backed["a"].obsm["propensity"]), before)
-    finally:
-        backed.file.close()
