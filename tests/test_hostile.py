@@ -9,6 +9,7 @@ import pickle
 import re
 import warnings
 from functools import partial
+from pathlib import Path
 
 import mudata
 import numpy as np
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 from mudata import MuData
 from scipy import sparse
+from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 import psalm
@@ -86,8 +88,8 @@ def predict(mdata, source="a", target="b", **options):
     psalm.tl.predict(mdata, source=source, target=target, **options)
 
 
-def holdout(mdata, source="a", target="b", **options):
-    psalm.tl.holdout(mdata, source=source, target=target, max_epochs=1, progress=False, **options)
+def holdout(mdata, source="a", target="b", max_epochs=1, **options):
+    psalm.tl.holdout(mdata, source=source, target=target, max_epochs=max_epochs, progress=False, **options)
 
 
 def evaluate(mdata, latent="latent", **options):
@@ -732,6 +734,96 @@ REFUSED = [
 ]
 
 
+MASKED = "is a masked array, .* whose values are hidden.*Fill them"
+USERS = "exists, was not written by `{}`, and would be lost. Pass another `key_added=`, or rename"
+NO_REAL = "which is no real number. Pass a numeric matrix"
+HIDDEN = values(lambda matrix: np.ma.masked_array(matrix, mask=matrix > 0), "q")
+MINE = np.zeros((N_CELLS, 2))
+
+
+def made_of(change):
+    """A change of the scores of "a"."""
+    return put("obsm", "propensity", lambda adata: change(adata.obsm["propensity"]))
+
+
+class NoProbabilities(LogisticRegression):
+    """Gives what are no probabilities."""
+
+    def predict_proba(self, X):
+        return -super().predict_proba(X)
+
+
+REFUSED += [
+    bad("treated", score, ValueError, MASKED, HIDDEN, use_rep={"a": "q"}),
+    bad("matched", transfer, ValueError, MASKED, HIDDEN, keys="q"),
+    bad("matched", predict, ValueError, MASKED, HIDDEN, use_rep="q"),
+    *(
+        bad("treated", score, TypeError, NO_REAL, values(lambda x, kind=kind: x.astype(kind), "q"), kind, use_rep="q")
+        for kind in ("complex128", "U8")
+    ),
+    bad("treated", score, ValueError, "no features. Pass `use_rep=`", values(lambda x: x[:, :0], "q"), use_rep="q"),
+    bad("matched", predict, ValueError, "no features", values(lambda x: x[:, :0], "q"), use_rep="q"),
+    bad("treated", score, ValueError, "in its `layers`. Rename one", put("layers", "q", lambda a: a.X), use_rep="q"),
+    bad("treated", score, ValueError, USERS.format("tl.propensity"), put("obsm", "propensity", MINE), "own scores"),
+    bad("treated", score, ValueError, USERS.format("tl.propensity"), put("obs", "propensity_own", 1.0), "own column"),
+    bad("treated", score, ValueError, USERS.format("tl.propensity"), key_added="q"),
+    bad("treated", score, ValueError, "is where `pp.represent` writes", key_added="X_psalm"),
+    bad(
+        "scored",
+        match,
+        ValueError,
+        USERS.format("tl.match"),
+        put("obsp", "match", sparse.csr_matrix(np.eye(2 * N_CELLS)), ""),
+    ),
+    bad("scored", match, ValueError, USERS.format("tl.match"), put("obs", "match_mass", 1.0), "own masses"),
+    bad(
+        "matched", predict, ValueError, USERS.format("tl.predict"), put("obsm", "b_predicted", MINE), "own predictions"
+    ),
+    bad("matched", predict, ValueError, USERS.format("tl.predict"), key_added="latent"),
+    *(bad("matched", holdout, ValueError, "must be a whole number, 1", max_epochs=value) for value in (0, -1, "x")),
+    *(bad("scored", match, ValueError, "is a probability: pass", min_response=value) for value in (1, 1.5)),
+    *(
+        bad("scored", match, ValueError, "masses must be positive numbers", in_both("w", value), kind, mass="w")
+        for kind, value in {"dates": pd.Timestamp("2020-01-01"), "text": "1", "complex": 1j}.items()
+    ),
+    bad("scored", match, ValueError, "is a file. Pass a folder", lambda _: Path("f").write_text(""), checkpoint="f"),
+    bad("treated", score, ValueError, "is a folder. Pass the name of a file", save="."),
+    *(bad("scored", match, ValueError, says("device", value), device=value) for value in ("tpu", "gpu", "", None, 3)),
+    *(bad("scored", match, ValueError, says("n_jobs", value), n_jobs=value) for value in (0, "2", 1.5, True)),
+    *(bad("treated", score, ValueError, says("n_jobs", value), n_jobs=value) for value in (0, "2", 1.5)),
+    *(bad("treated", score, ValueError, "must be a whole number, 0 or more", rng=value) for value in ("x", 1.5, -1)),
+    *(bad("matched", evaluate, ValueError, says("rng", value), rng=value) for value in ("x", True)),
+    *(
+        bad("scored", match, ValueError, "not the scores that `tl.propensity` wrote", made_of(change), name)
+        for name, change in {
+            "wider": lambda x: np.hstack([x, x]),
+            "pictures": lambda x: x[:, :, None],
+            "whole numbers": lambda x: x.astype(int),
+        }.items()
+    ),
+    bad("scored", match, KeyError, "no result of `tl.propensity`", entry("propensity", {"params": "mine"}), "text"),
+    bad("scored", match, ValueError, in_the_way("tl.match"), entry("match", {"params": None}), "no params"),
+    bad("raw", on(lambda _: MuData({}), treat), ValueError, "no modalities. Build one", name="no modalities"),
+    bad("treated", score, ValueError, "labels that read alike as text", in_both("treatment", TWINS), "1 and '1'"),
+    bad("raw", treat, ValueError, "has the empty text as its name", labels(lambda x: x.replace("t1", "")), "''"),
+    bad("treated", score, ValueError, "no probabilities. Wrap it", classifier=NoProbabilities()),
+    bad("raw", represent, ValueError, "which float32 cannot hold", values(lambda x: x * 1e300), "1e300"),
+    bad(
+        "matched", transfer, ValueError, "float32 cannot hold", values(lambda x: x.astype(float) * 1e300, "q"), keys="q"
+    ),
+    bad(
+        "matched",
+        predict,
+        ValueError,
+        "float32 cannot hold",
+        values(lambda x: x.astype(float) * 1e300),
+        target_rep="X",
+        use_rep="X",
+    ),
+    bad("raw", on_itself, ValueError, "no representation of 'a'", put("uns", "X_psalm", "mine"), "own uns"),
+]
+
+
 @pytest.mark.parametrize(("state", "change", "call", "refusal"), REFUSED)
 def test_refused_in_words_and_nothing_is_written(begin, state, change, call, refusal):
     mdata, (error, said) = begin(state, change), refusal
@@ -945,3 +1037,35 @@ def test_accepted_and_the_same(begin, plain, state, change, result, atol):
         np.testing.assert_allclose(found, plain(state, result), rtol=0, atol=atol)
     if mdata.isbacked:
         mdata.file.close()
+
+
+@pytest.mark.parametrize("name", ["nan", "None", "<NA>"])
+def test_missing_labels_that_became_text_are_said(begin, name):
+    """They are kept, as they may be a name, and every step tells them from cells without a label."""
+    mdata = begin("raw", labels(lambda column: column.replace("t1", name)))
+    for adata in mdata.mod.values():
+        adata.obs["perturbation"] = adata.obs["perturbation"].astype(object)
+        adata.obs.iloc[:5, adata.obs.columns.get_loc("perturbation")] = None
+    with pytest.warns(UserWarning, match=f"missing labels that became text: '{name}'"):
+        psalm.pp.treatment(mdata, "perturbation")
+    assert name in mdata["a"].obs["treatment"].cat.categories
+    assert mdata["a"].obs["treatment"].isna().sum() == 5
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        score(mdata)
+        match(mdata)
+        predict(mdata)
+    means, own = mdata.uns["b_predicted"]["means"], (mdata["a"].obs["treatment"] == name).to_numpy()
+    found = means["predicted"][list(means["treatments"]).index(name)]
+    np.testing.assert_allclose(found, mdata["a"].obsm["b_predicted"][own].mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["rna", "protein"])
+def test_cells_without_counts_are_said(begin, kind):
+    def emptied(mdata):
+        mdata["a"].layers["counts"][:3] = 0
+
+    mdata = begin("raw", emptied)
+    with pytest.warns(UserWarning, match=r"3 cells of `mdata\['a'\].layers\['counts'\]` have no counts at all"):
+        represent(mdata, kind=kind, layer="counts")
+    assert np.isfinite(mdata["a"].obsm["X_psalm"]).all()

@@ -43,7 +43,9 @@ def counts(side: Modality, treatments: tuple[str, ...], linked: set[str]) -> Ann
     names = [f"{side.name}: {number}" for number in range(len(side.codes))]
     obs = pd.DataFrame({"treatment": np.array(treatments)[side.codes]}, index=names)
     adata = AnnData(
-        sparse.csr_matrix(side.measured, dtype=np.float32), obs, pd.DataFrame(index=[f"{side.kind} {v}" for v in side.variables])
+        sparse.csr_matrix(side.measured, dtype=np.float32),
+        obs,
+        pd.DataFrame(index=[f"{side.kind} {v}" for v in side.variables]),
     )
     adata.obsm["X_features"] = side.features.astype(np.float32)
     adata.var["highly_variable"] = side.kind == "protein"

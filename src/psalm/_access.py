@@ -16,7 +16,7 @@ from psalm import _checks, _keys
 from psalm.core.rows import Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from anndata import AnnData
 
@@ -31,6 +31,9 @@ def container(mdata: object) -> MuData:
             'Build one with `mudata.MuData({"rna": rna, "protein": protein})`.'
         )
         raise TypeError(msg)
+    if not mdata.mod:
+        msg = 'The container has no modalities. Build one with `mudata.MuData({"rna": rna, "protein": protein})`.'
+        raise ValueError(msg)
     if mdata.axis != 0:
         msg = f"`mdata.axis` is {mdata.axis}, but cells must be on axis 0. Build the MuData with `axis=0`."
         raise ValueError(msg)
@@ -120,6 +123,7 @@ def features_of(adata: AnnData, name: str, key: str | None, *, tensors: bool = F
     values, found = _find(adata, name, key)
     where = f"`mdata[{name!r}].{found.said}`"
     array = tensor(values) if tensors and np.ndim(values) > 2 else numeric(values, where)  # noqa: PLR2004, images
+    _require_features(array.shape, where)
     _checks.finite(array, where)
     return replace(found, values=array)
 
@@ -137,10 +141,20 @@ def stream_of(adata: AnnData, name: str, key: str | None) -> tuple[Rows, Feature
         values = values.tocsr()
     if not hasattr(values, "shape") or not hasattr(values, "dtype") or values.dtype.kind not in "biuf":
         values = numeric(values, where)
+    _checks.plain_numbers(values, where)
+    _require_features(values.shape, where)
     rows = Rows(values, where)
     if rows.in_memory and not np.isfinite(values.data if sparse.issparse(values) else values).all():
         _checks.finite(values, where)
+    if rows.in_memory:
+        _checks.fits_float32(values, where)
     return rows, found
+
+
+def _require_features(shape: tuple[int, ...], where: str) -> None:
+    if 0 in shape[1:]:
+        msg = f"{where} has shape {shape}: no features. Pass `use_rep=` with features, or run `pp.represent`."
+        raise ValueError(msg)
 
 
 def _find(adata: AnnData, name: str, key: str | None) -> tuple[Any, Features]:
@@ -149,6 +163,9 @@ def _find(adata: AnnData, name: str, key: str | None) -> tuple[Any, Features]:
         key = _keys.REPRESENTATION if _keys.REPRESENTATION in adata.obsm else "X"
     if key == "X":
         values, said, names = adata.X, "X", adata.var_names
+    elif key in adata.obsm and key in adata.layers:
+        msg = f"`use_rep={key!r}` is in `mdata[{name!r}].obsm` and in its `layers`. Rename one of them."
+        raise ValueError(msg)
     elif key in adata.obsm:
         values, said, names = adata.obsm[key], f"obsm[{key!r}]", _component_names(adata, key, name)
     elif key in adata.layers:
@@ -186,6 +203,7 @@ def same_space(found: Features, names: list[str], space: str, name: str) -> None
 
 def tensor(values: Any) -> Any:
     """Images as they are stored, whole numbers included: (n_cells, channels, height, width)."""
+    _checks.plain_numbers(values, "The array of images")
     return np.asarray(values)
 
 
@@ -193,6 +211,7 @@ def numeric(values: Any, where: str) -> Matrix:
     """A float matrix, dense or CSR, of anything that AnnData stores as a matrix in memory."""
     if isinstance(values, pd.DataFrame):
         values = values.to_numpy()
+    _checks.plain_numbers(values, where)
     if sparse.issparse(values):
         return sparse.csr_matrix(values, dtype=np.float64)
     try:
@@ -215,7 +234,9 @@ def numeric(values: Any, where: str) -> Matrix:
 def _space(adata: AnnData, key: str) -> Mapping[str, Any]:
     """What :func:`psalm.pp.represent` wrote of its space, where this key is its representation."""
     space = adata.uns.get(key) if key == _keys.REPRESENTATION else None
-    return space if isinstance(space, Mapping) and len(space["columns"]) == adata.obsm[key].shape[1] else {}
+    if not isinstance(space, Mapping) or "columns" not in space:
+        return {}
+    return space if len(space["columns"]) == adata.obsm[key].shape[1] else {}
 
 
 def _component_names(adata: AnnData, key: str, name: str) -> pd.Index:
@@ -246,6 +267,12 @@ def treatment_codes(
     if treatments is None:
         labels = adata.obs[key].astype("category").cat
         treatments = labels.categories.astype(str)[np.unique(labels.codes[labels.codes >= 0])]
+        if not treatments.is_unique:
+            msg = (
+                f"`mdata[{name!r}].obs[{key!r}]` has labels that read alike as text: "
+                f"{_checks.listed(treatments[treatments.duplicated()], 5)}. Give each treatment one name."
+            )
+            raise ValueError(msg)
     return codes_of(adata.obs[key], treatments), treatments
 
 
@@ -289,18 +316,43 @@ def run(mdata: MuData, key: str, step: str, argument: str) -> dict[str, Any]:
 
 def _is_run(mdata: MuData, key: str, step: str) -> bool:
     stored = mdata.uns.get(key)
-    return isinstance(stored, Mapping) and "params" in stored and stored["params"].get("step") == step
+    params = stored.get("params") if isinstance(stored, Mapping) else None
+    return isinstance(params, Mapping) and params.get("step") == step
 
 
 def claim(mdata: MuData, key: str, step: str) -> None:
     """Require that a step may write to ``uns[key]``: the name can be saved, and is free or the step's own."""
     _checks.slot_name(key)
+    if key == _keys.REPRESENTATION:
+        msg = f"`key_added={key!r}` is where `pp.represent` writes, and would be taken for features. Pass another name."
+        raise ValueError(msg)
     if key in mdata.uns and not _is_run(mdata, key, step):
         msg = (
             f"`key_added={key!r}`: `mdata.uns[{key!r}]` exists, was not written by `{step}`, and would be lost. "
             "Pass another `key_added=`."
         )
         raise ValueError(msg)
+
+
+def claim_slots(mdata: MuData, key: str, step: str, slots: Iterable[tuple[str, Mapping[Any, Any], str]]) -> None:
+    """Require that slots are free, or that the step's own earlier run under this name wrote them.
+
+    Parameters
+    ----------
+    mdata, key, step
+        As for :func:`claim`.
+    slots
+        What the message calls the place, the place, and the name in it.
+    """
+    if _is_run(mdata, key, step):
+        return
+    for said, place_of, name in slots:
+        if name in place_of:
+            msg = (
+                f"`{said}[{name!r}]` exists, was not written by `{step}`, and would be lost. Pass another "
+                "`key_added=`, or rename or delete it."
+            )
+            raise ValueError(msg)
 
 
 def writable_columns(names: pd.Index) -> pd.Index:

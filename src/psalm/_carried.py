@@ -163,7 +163,10 @@ def rows(values: Any, where: str) -> Rows:
         values = values.tocsr()
     if not hasattr(values, "shape") or not hasattr(values, "dtype") or values.dtype.kind not in "biuf":
         values = _access.numeric(values, where)
+    _checks.plain_numbers(values, where)
     found = Rows(values, where)
     if found.in_memory and not np.isfinite(values.data if sparse.issparse(values) else values).all():
         _checks.finite(values, where)
+    if found.in_memory:
+        _checks.fits_float32(values, where)
     return found

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pandas.api.types import is_complex_dtype, is_numeric_dtype
 
 from psalm import _access, _checks, _keys
 
@@ -27,6 +28,8 @@ def masses(mdata: MuData, name: str, mass: Any, codes: IntArray) -> FloatArray |
         msg = f"`mass={column!r}` is not in `mdata[{name!r}].obs`. Found: {_checks.listed(obs)}. Pass one of these."
         raise KeyError(msg)
     try:
+        if not is_numeric_dtype(obs[column]) or is_complex_dtype(obs[column]):
+            raise TypeError
         values = obs[column].to_numpy(dtype=np.float64)
     except (TypeError, ValueError) as error:
         msg = f"`mdata[{name!r}].obs[{column!r}]` is {obs[column].dtype}, but masses must be positive numbers."

@@ -46,6 +46,39 @@ def positive(name: str, value: object) -> None:
         raise ValueError(msg)
 
 
+def jobs(value: object) -> None:
+    """Require a number of jobs as joblib takes it."""
+    if value is None or (isinstance(value, int | np.integer) and not isinstance(value, bool) and value != 0):
+        return
+    msg = f"`n_jobs={value!r}` must be a whole number other than 0 (-1 for all cores), or None."
+    raise ValueError(msg)
+
+
+def generator(value: Any) -> np.random.Generator:
+    """The generator that ``rng`` asks for."""
+    if isinstance(value, np.random.Generator):
+        return value
+    if value is None or (isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 0):
+        return np.random.default_rng(value)
+    msg = f"`rng={value!r}` must be a whole number, 0 or more, a `numpy.random.Generator`, or None."
+    raise ValueError(msg)
+
+
+def plain_numbers(values: Any, where: str) -> None:
+    """Require values that are numbers and none of which are masked."""
+    if np.ma.is_masked(values):
+        n_hidden = int(np.ma.getmaskarray(values).sum())
+        msg = (
+            f"{where} is a masked array, {n_hidden} of whose values are hidden, and they would "
+            "be read nevertheless. Fill them, e.g. with `.filled(0)`, or drop these cells or features."
+        )
+        raise ValueError(msg)
+    kind = getattr(getattr(values, "dtype", None), "kind", "O")
+    if kind not in "biufO":
+        msg = f"{where} is of type {values.dtype}, which is no real number. Pass a numeric matrix."
+        raise TypeError(msg)
+
+
 def finite(values: Any, where: str) -> None:
     """Require features without NaN and infinity."""
     if sparse.issparse(values):
@@ -60,6 +93,15 @@ def finite(values: Any, where: str) -> None:
         "Values must be finite: impute or remove them, or drop the cells, and run again."
     )
     raise ValueError(msg)
+
+
+def fits_float32(values: Any, where: str) -> None:
+    """Require numbers that do not become infinite in single precision."""
+    data = values.data if sparse.issparse(values) else np.asarray(values)
+    largest = float(max(data.max(), -data.min())) if data.size else 0.0
+    if largest > float(np.finfo(np.float32).max):
+        msg = f"{where} has values as large as {largest:.3g}, which float32 cannot hold. Divide them by a constant."
+        raise ValueError(msg)
 
 
 def unique_names(names: Any, where: str) -> None:

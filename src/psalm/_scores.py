@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from psalm.core._types import FloatArray
     from psalm.core.scoring import Scores
 
+MATRIX_AXES = 2
 STEP = "tl.propensity"
 
 
@@ -98,6 +99,14 @@ def scores(mdata: MuData, name: str, key: str) -> FloatArray:
         msg = f"`mdata[{name!r}].obsm[{key!r}]` does not exist. Run `tl.propensity` first."
         raise KeyError(msg)
     values = np.asarray(adata.obsm[key])
+    known = mdata.uns.get(key, {})
+    most = len(known["columns"] if "columns" in known else known.get("treatments", [])) or np.inf
+    if values.dtype.kind != "f" or values.ndim != MATRIX_AXES or values.shape[1] > most:
+        msg = (
+            f"`mdata[{name!r}].obsm[{key!r}]` has shape {values.shape} and type {values.dtype}: these are not the "
+            "scores that `tl.propensity` wrote. Run it again."
+        )
+        raise ValueError(msg)
     _checks.finite(values, f"`mdata[{name!r}].obsm[{key!r}]`")
     return values
 

@@ -2,10 +2,13 @@ import contextlib
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from psalm.core import matching
+from psalm.core.matcher import Match
 from psalm.core.matching import Cells, match_within
 from psalm.core.neighbors import SharedNeighborMatcher
+from psalm.core.plan import SparsePlan
 from psalm.core.sinkhorn import SinkhornMatcher
 
 SOURCE = np.array([0, 1, 0, -1, 1, 1, 2])
@@ -84,3 +87,23 @@ def test_jobs_on_another_backend(read_only, monkeypatch, backend):
         stack.enter_context(joblib.parallel_config(backend=backend, n_jobs=2))
         found = match_within(*cells, SinkhornMatcher())[0].to_csr().toarray()
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("entry", [-0.1, np.nan, np.inf])
+def test_a_plan_that_is_none_is_refused(read_only, entry):
+    """A matcher of the user's may return anything; the treatment is named, and on request the others are kept."""
+
+    def wrong(source, target):
+        mass = np.full((len(source), len(target)), 1 / len(source) / len(target))
+        if len(source) == 5:
+            mass[0, 0] = entry
+        return Match(SparsePlan(sparse.csr_matrix(mass)), np.nan, 1, 0.0, converged=True)
+
+    codes = np.repeat([0, 1], [5, 6])
+    cells = Cells(read_only(11, 3), codes), Cells(read_only(11, 3), codes)
+    with pytest.raises(FloatingPointError, match="negative or not finite"):
+        match_within(*cells, wrong)
+    failed = []
+    _, found = match_within(*cells, wrong, failed=failed.append)
+    assert [failure.code for failure in failed] == [0]
+    assert len(found) == 1

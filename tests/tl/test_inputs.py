@@ -56,9 +56,9 @@ def test_a_constant_feature_changes_nothing(scored):
     scored["a"].obsm["plain"] = np.asarray(scored["a"].X)
     for key in ("wider", "plain"):
         psalm.tl.propensity(
-            scored, use_rep={"a": key}, n_repeats=1, classifier="logistic", progress=False, key_added=key
+            scored, use_rep={"a": key}, n_repeats=1, classifier="logistic", progress=False, key_added=f"by_{key}"
         )
-    np.testing.assert_allclose(scored["a"].obsm["wider"], scored["a"].obsm["plain"], atol=1e-4)
+    np.testing.assert_allclose(scored["a"].obsm["by_wider"], scored["a"].obsm["by_plain"], atol=1e-4)
 
 
 def test_dask_arrays_are_read(scored):

@@ -315,7 +315,7 @@ def test_matching_another_pair_under_the_same_key_leaves_nothing_of_the_first(ma
     third = matched["a"][:, :6].copy()
     third.obs_names = [f"c_{i}" for i in range(240)]
     third.var_names = [f"c_{i}" for i in range(6)]
-    del third.obs["match_potential"], third.obs["match_entropy"]
+    third.obs = third.obs.drop(columns=[name for name in third.obs if name.startswith("match_")])
     three = stack({"a": matched["a"], "b": matched["b"], "c": third})
     psalm.tl.propensity(three, n_repeats=1, progress=False)
     psalm.tl.match(three, source="a", target="c", progress=False)

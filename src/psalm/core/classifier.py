@@ -107,7 +107,14 @@ class FittedClassifier:
 
         A treatment that the model never saw gets the lowest probability there is.
         """
-        said = log_probabilities(self.model.predict_proba(features))
+        p = np.asarray(self.model.predict_proba(features), dtype=np.float64)
+        if p.size and not p.min() >= 0:  # NaN too
+            msg = (
+                f"{type(self.model).__name__}.predict_proba gave values below 0 or NaN, which are no probabilities. "
+                "Wrap it in `sklearn.calibration.CalibratedClassifierCV`, or pass another classifier."
+            )
+            raise ValueError(msg)
+        said = log_probabilities(p)
         seen = np.asarray(self.model.classes_, dtype=int)
         if len(seen) < self.n_treatments:
             found = np.full((len(said), self.n_treatments), LOWEST_LOG)

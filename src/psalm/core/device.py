@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "torch")
 WORTH_A_GPU = 10_000_000
 """Pairs of cells from which "auto" asks for a GPU."""
 
@@ -31,6 +32,9 @@ def choose(device: str, n_pairs: float) -> str:
     ValueError
         torch does not have the device.
     """
+    if not isinstance(device, str) or device.partition(":")[0] not in DEVICES:
+        msg = f"`device={device!r}` is not known. Pass 'auto', 'cpu', or 'cuda' ('cuda:1' for the second GPU)."
+        raise ValueError(msg)
     if device == "cpu" or (device == "auto" and n_pairs <= WORTH_A_GPU):
         return "cpu"
     import torch

@@ -11,6 +11,7 @@ import numpy as np
 
 from psalm.core.coupling import Block, Coupling
 from psalm.core.matcher import BatchMatcher, Side
+from psalm.core.plan import EntropicPlan, SparsePlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -257,6 +258,8 @@ def _match(
     start = perf_counter()
     try:
         matches = _matches(matcher, pairs, n_threads, tick)
+        for match in matches:
+            _require_sound(match)
     except Exception as reason:  # noqa: BLE001, whatever a matcher raises is the block's failure
         if len(job) == 1:
             return [Failure(job[0].code, reason)]
@@ -272,6 +275,29 @@ def _match(
         )
         for place, (source, target), match, share in zip(job, pairs, matches, shares, strict=True)
     ]
+
+
+def _require_sound(match: Match) -> None:
+    """Refuse a plan that moves no mass that there is: matchers may be anybody's, and numbers too small for them.
+
+    Raises
+    ------
+    FloatingPointError
+        Entries that are not finite or below zero, or potentials of NaN.
+    """
+    if isinstance(match.plan, SparsePlan):
+        entries = match.plan.mass.data
+        sound = not entries.size or (entries.min() >= 0 and entries.max() < np.inf)
+    elif isinstance(match.plan, EntropicPlan):
+        sound = not any(np.isnan(one).any() for one in (match.plan.source_potential, match.plan.target_potential))
+    else:
+        sound = True
+    if not sound:
+        msg = (
+            "The plan has entries that are negative or not finite. Pass a larger `epsilon=`, or mend the matcher where "
+            "it is yours."
+        )
+        raise FloatingPointError(msg)
 
 
 def _matches(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from anndata import AnnData
 
+from psalm import _checks
 from psalm._containers import stack
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def gene_halves(*, rng: int | np.random.Generator | None = 0) -> MuData:
     import scanpy as sc
 
     cells = sc.datasets.pbmc68k_reduced()
-    order = np.random.default_rng(rng).permutation(cells.n_vars)
+    order = _checks.generator(rng).permutation(cells.n_vars)
     values = np.asarray(cells.X, dtype=np.float32)
     panels = {"panel1": np.sort(order[::2]), "panel2": np.sort(order[1::2])}
     return stack(

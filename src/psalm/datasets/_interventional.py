@@ -127,7 +127,7 @@ def interventional_images(
     """
     _check(n_cells, size, intervention, spread, radius)
     width = spread if intervention == "soft" else None
-    generator = np.random.default_rng(rng)
+    generator = _checks.generator(rng)
     modalities, drawn = {}, None
     for name, brush in BRUSHES.items():
         if drawn is None or not paired:

@@ -77,7 +77,7 @@ def simulated(
     sizes |= {"n_cells": (n_cells, n_treatments), "n_features": (min(n_features), n_latent + n_private)}
     for name, (value, least) in sizes.items():
         _checks.whole_number(name, value, least=least)
-    generator = np.random.default_rng(rng)
+    generator = _checks.generator(rng)
     directions = generator.normal(size=(n_treatments, n_latent))
     means = strength * directions / np.linalg.norm(directions, axis=1, keepdims=True)
     means[0] = 0

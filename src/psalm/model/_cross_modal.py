@@ -247,7 +247,7 @@ class CrossModal(Predictions, BaseModelClass):
             trainer=trainer_kwargs,
         )
         coupling, treatments = coupling_of(self._data(), self.setup, exclude)
-        self._train_on(coupling, treatments, loss, schedule, np.random.default_rng(rng), progress=progress)
+        self._train_on(coupling, treatments, loss, schedule, _checks.generator(rng), progress=progress)
         _fit.warn_if_useless(self._trained()[1].held_out, self.setup)
 
     def _train_on(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from psalm.core._types import Matrix
     from psalm.pp._spaces import Space
 
+LARGEST, LARGEST_COUNT = 1e19, 1e30
 KINDS = ("rna", "scvi", "protein", "atac", "features")
 
 
@@ -94,17 +97,20 @@ def represent(
             msg = f"`max_epochs={max_epochs}` is for training with `kind='scvi'`. Leave it out."
             raise ValueError(msg)
     values = _values(adata, modality, layer)
+    _require_range(values, kind, f"`mdata[{modality!r}].{_said(layer)}`")
     if kind != "features":
         _require_counts(values, kind, f"`mdata[{modality!r}].{_said(layer)}`")
     if reference is None:
         _require_variation(values, kind, f"`mdata[{modality!r}].{_said(layer)}`")
-        seed = int(np.random.default_rng(rng).integers(2**31))
+        seed = int(_checks.generator(rng).integers(2**31))
         if kind == "scvi":
             space = fit_scvi(values, adata.var_names, n_comps, max_epochs, seed, progress=progress)
         else:
             space = FITS[kind](TRANSFORMS[kind](values), adata.var_names, n_comps, seed)
     else:
         space = _space_of(_access.modality(_access.container(reference), modality), adata, modality, kind)
+    if kind != "features":
+        _warn_of_empty(values, f"`mdata[{modality!r}].{_said(layer)}`")
     representation = project(TRANSFORMS[kind](values), space)
     adata.obsm[_keys.REPRESENTATION] = representation.astype(np.float32)
     adata.uns[_keys.REPRESENTATION] = space
@@ -128,6 +134,15 @@ def _values(adata: AnnData, modality: str, layer: str | None) -> Matrix:
     return values
 
 
+def _require_range(values: Matrix, kind: str, where: str) -> None:
+    """Refuse what float32 cannot hold: squares of features, counts before they are scaled."""
+    most = LARGEST if kind == "features" else LARGEST_COUNT
+    data = values.data if sparse.issparse(values) else values
+    if data.size and max(data.max(), -data.min()) > most:
+        msg = f"{where} has values beyond ±{most:.0e}, which float32 cannot hold. Divide them by a constant."
+        raise ValueError(msg)
+
+
 def _require_counts(values: Matrix, kind: str, where: str) -> None:
     data = values.data if sparse.issparse(values) else values
     if data.size and (data.min() < 0 or not np.array_equal(data, np.round(data))):
@@ -138,13 +153,19 @@ def _require_counts(values: Matrix, kind: str, where: str) -> None:
         raise ValueError(msg)
 
 
+def _warn_of_empty(values: Matrix, where: str) -> None:
+    n_empty = int((np.asarray(values.sum(axis=1)).ravel() == 0).sum())
+    if n_empty:
+        msg = f"{n_empty} cells of {where} have no counts at all: they stand together at one point. Leave them out."
+        warnings.warn(msg, UserWarning, stacklevel=4)
+
+
 def _require_variation(values: Matrix, kind: str, where: str) -> None:
     """Refuse what no representation can be made of."""
     least = {"features": 1, "atac": 3}.get(kind, 2)
     if min(values.shape) < least:
-        msg = (
-            f"`kind={kind!r}` needs {least} features and cells or more, but {where} has shape {values.shape}. "
-            'Pass `kind="features"` for a single feature.'
+        msg = f"`kind={kind!r}` needs {least} features and cells or more, but {where} has shape {values.shape}. " + (
+            'Pass `kind="features"` for a single feature.' if kind != "features" else "Pass cells with features."
         )
         raise ValueError(msg)
     low, high = values.min(axis=0), values.max(axis=0)
@@ -157,8 +178,9 @@ def _require_variation(values: Matrix, kind: str, where: str) -> None:
 def _space_of(fitted: AnnData, adata: AnnData, modality: str, kind: str) -> Space:
     """The space that the reference was represented in, once it fits these cells."""
     space = fitted.uns.get(_keys.REPRESENTATION)
-    if space is None or space["kind"] != kind:
-        found = "no representation" if space is None else f"one of kind {space['kind']!r}"
+    known = isinstance(space, Mapping) and "kind" in space
+    if not known or space["kind"] != kind:
+        found = "no representation" if not known else f"one of kind {space['kind']!r}"
         msg = (
             f"`reference` has {found} of {modality!r}, and kind {kind!r} was asked for. Run `pp.represent` on it first."
         )

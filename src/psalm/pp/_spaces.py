@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +28,9 @@ def _log_normalised(counts: Matrix) -> Matrix:
     import scanpy as sc
 
     cells = AnnData(counts.astype(np.float32))
-    sc.pp.normalize_total(cells, target_sum=TARGET_SUM)
+    with warnings.catch_warnings():  # `pp.represent` says it, with the modality and what to do
+        warnings.filterwarnings("ignore", "Some cells have zero counts", UserWarning)
+        sc.pp.normalize_total(cells, target_sum=TARGET_SUM)
     sc.pp.log1p(cells)
     normalised: Matrix = cells.X
     return normalised

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from psalm.pp._labels import Control, Labels, Translation
 
 KEPT, RARE, UNSHARED = "kept", "rare", "not shared"
+MISSING_AS_TEXT = {"nan", "NaN", "None", "NA", "<NA>", "NaT", "null", "NULL"}
 STATUS, CONTROL = "status", "control"
 
 
@@ -94,9 +95,9 @@ def treatment(
     KeyError
         The column is missing.
     ValueError
-        Fewer than two treatments remain, a cell has different treatments in two modalities, a label or control is
-        not known, no treatment has cells of all modalities in one stratum, or ``key_added`` is a column of yours that
-        would change.
+        A treatment has an empty name, fewer than two treatments remain, a cell has different treatments in two
+        modalities, a label or control is not known, no treatment has cells of all modalities in one stratum, or
+        ``key_added`` is a column of yours that would change.
 
     Examples
     --------
@@ -123,6 +124,9 @@ def treatment(
     usable = {name: _with_stratum(column, strata.get(name)) for name, column in labels.columns.items()}
     counts = _count(usable, labels.control, min_cells)
     kept = counts.index[counts[STATUS] == KEPT]
+    if "" in kept:
+        msg = "A treatment has the empty text as its name. Give it a name, or set these labels to None."
+        raise ValueError(msg)
     if len(kept) < 2:  # noqa: PLR2004, nothing to tell apart
         raise ValueError(_too_few(counts, labels, usable, min_cells))
     columns = {name: pd.Series(pd.Categorical(one, categories=kept), one.index) for name, one in usable.items()}
@@ -222,6 +226,12 @@ def _report(
             + ". Reasons: "
             + ". ".join(reasons)
             + ". Lower `min_cells` or correct the labels to include them."
+        )
+    texts = [name for name in counts.index[counts[STATUS] == KEPT] if name in MISSING_AS_TEXT]
+    if texts:
+        sentences.append(
+            f"These treatments have the names of missing labels that became text: {_checks.listed(texts)}. "
+            "If they are missing, set them to None first, for their cells are matched with each other now."
         )
     if lacking is not None and len(lacking):
         sentences.append(_strata.sentence(lacking))

@@ -132,7 +132,7 @@ def diagnose(
     if not coupling.blocks:
         msg = f"No treatment of the match {match_key!r} has cells on both sides here, so there is nothing to check."
         raise ValueError(msg)
-    generator = np.random.default_rng(rng)
+    generator = _checks.generator(rng)
     features = _matches.narrowed(_matches.compared_in(mdata, str(params["target"]), use_rep))
     evidence = _truth_free.Evidence(mdata, match_key, coupling, features, generator, n_permutations)
     groups = _groups(mdata, match_key, evidence)

@@ -132,7 +132,7 @@ def evaluate(
         msg = f"No treatment of the match {match_key!r} has cells on both sides here, so there is nothing to score."
         raise ValueError(msg)
     stored = _access.run(mdata, match_key, "tl.match", "match_key")["table"]["treatment"].astype(str)
-    table = _table(coupling, scored(coupling, known), stored.to_list(), np.random.default_rng(rng), n_bootstrap)
+    table = _table(coupling, scored(coupling, known), stored.to_list(), _checks.generator(rng), n_bootstrap)
     mdata.uns[key] = table
     return table.copy()
 

@@ -124,6 +124,7 @@ def holdout(
     from psalm.model import CrossModal
     from psalm.model._fit import Schedule
 
+    _checks.whole_number("max_epochs", max_epochs, least=1)
     _access.claim(_access.container(mdata), key_added, STEP)
     model = CrossModal(
         mdata,
@@ -137,7 +138,7 @@ def holdout(
     partner = _truth.partners(mdata, source, target, truth)
     if truth is not None:
         _truth.require_pairs(partner, (source, target), truth)
-    generator = np.random.default_rng(rng)
+    generator = _checks.generator(rng)
     data = material(mdata, model, partner)
     groups = _groups(treatments, data.names, n_groups, generator)
     trainer = Trainer(mdata, model, Schedule(max_epochs=max_epochs, accelerator=accelerator), loss)

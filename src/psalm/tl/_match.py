@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, is_dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,6 @@ from psalm.core.methods import as_matcher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     import pandas as pd
     from mudata import MuData
@@ -202,6 +202,11 @@ def match(
     names = source, target
     _access.two_modalities(_access.container(mdata), *names)
     _access.claim(mdata, key_added, STEP)
+    _claim_slots(mdata, names, key_added)
+    _checks.jobs(n_jobs)
+    if checkpoint is not None and Path(checkpoint).is_file():
+        msg = f"`checkpoint={str(checkpoint)!r}` is a file. Pass a folder, which is made where it does not exist."
+        raise ValueError(msg)
     passed = {"cost": cost, "epsilon_absolute": epsilon_absolute, "tolerance": tolerance}
     if epsilon != AUTO or (method in AUTOMATIC and cost != POSTERIOR and epsilon_absolute is None):
         passed["epsilon"] = epsilon
@@ -210,6 +215,9 @@ def match(
     _checks.one_of("on_error", on_error, ON_ERROR)
     if min_response is not None:
         _checks.positive("min_response", min_response)
+        if min_response >= 1:
+            msg = f"`min_response={min_response!r}` is a probability: pass a number between 0 and 1, such as 0.5."
+            raise ValueError(msg)
     _require_refinable(refine, cost)
     scored = _scores.run(mdata, propensity_key)
     blocks = find_blocks(mdata, names, propensity_key, min_response)
@@ -263,6 +271,17 @@ def match(
     _matches.write_coordinates(mdata, keys, names, scores if refine else None)
     _matched.warn(table)
     return None
+
+
+def _claim_slots(mdata: MuData, names: tuple[str, str], key_added: str) -> None:
+    """Columns of a match in another container stand together; one that stands alone is the user's."""
+    keys = _keys.MatchKeys(key_added)
+    slots: list[tuple[str, Any, str]] = [("mdata.obsp", mdata.obsp, keys.coupling)]
+    for name in names:
+        obs = mdata.mod[name].obs
+        if not {keys.entropy, keys.mass, keys.block} <= set(obs):
+            slots += [(f"mdata[{name!r}].obs", obs, column) for column in keys.columns]
+    _access.claim_slots(mdata, key_added, STEP, slots)
 
 
 class _Seen:

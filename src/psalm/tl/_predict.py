@@ -124,6 +124,8 @@ def predict(
 
     name = key_added or _keys.predicted(target)
     _access.claim(_access.container(mdata), name, STEP)
+    giver = _access.modality(mdata, source, "source")
+    _access.claim_slots(mdata, name, STEP, [(f"mdata[{source!r}].obsm", giver.obsm, name)])
     if coverage is not None and not 0 < coverage < 1:
         msg = f"`coverage={coverage!r}` must be a number between 0 and 1, such as 0.9, or None."
         raise ValueError(msg)
@@ -195,9 +197,11 @@ def _write(
 def _means(mdata: MuData, model: CrossModal, predicted: pd.DataFrame) -> dict[str, Any]:
     """Means of each treatment that was trained on: measured in target cells, and predicted for source cells."""
     measured, setup = model.get_treatment_means(), model.setup
-    labels = mdata.mod[setup.source].obs[setup.treatment].astype(str).to_numpy()
+    labels = mdata.mod[setup.source].obs[setup.treatment]
+    known = labels.notna().to_numpy()  # a treatment may be called "nan"
+    means = predicted[known].groupby(labels[known].astype(str).to_numpy()).mean()
     return {
         "treatments": np.array(measured.index, dtype=object),
         "measured": measured.to_numpy(),
-        "predicted": predicted.groupby(labels).mean().loc[measured.index].to_numpy(),
+        "predicted": means.loc[measured.index].to_numpy(),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,6 @@ from psalm.core.propensity import as_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     import pandas as pd
     from mudata import MuData
@@ -170,6 +170,11 @@ def propensity(
     """
     _access.container(mdata)
     _access.claim(mdata, key_added, _scores.STEP)
+    _claim_slots(mdata, key_added)
+    _checks.jobs(n_jobs)
+    if save is not None and Path(save).is_dir():
+        msg = f"`save={str(save)!r}` is a folder. Pass the name of a file in it."
+        raise ValueError(msg)
     _check(n_folds, n_repeats, compress_above, distance_error)
     _checks.one_of("calibration", calibration, CALIBRATORS)
     _checks.one_of("prior", prior, PRIORS)
@@ -196,7 +201,7 @@ def propensity(
     _warn_of_small(codes, treatments, n_folds)
 
     shares, control = _shares(codes, len(treatments), prior), _design.control(mdata, treatment, treatments)
-    generator = np.random.default_rng(rng)
+    generator = _checks.generator(rng)
     joint = score_jointly(
         {
             name: Cells(as_rows(found.values), codes[name], grouped[name], batched[name][0], fits[name])
@@ -287,6 +292,17 @@ def _bars(*, show: bool) -> Callable[[int, str, str], Any]:
             yield progress_bar.update
 
     return one
+
+
+def _claim_slots(mdata: MuData, key_added: str) -> None:
+    """Scores of an AnnData that was scored before stand beside their columns; what stands alone is the user's."""
+    keys = _keys.PropensityKeys(key_added)
+    for name, adata in mdata.mod.items():
+        if keys.scores in adata.obsm and keys.own in adata.obs and keys.response in adata.obs:
+            continue
+        slots = [(f"mdata[{name!r}].obsm", adata.obsm, keys.scores)]
+        slots += [(f"mdata[{name!r}].obs", adata.obs, column) for column in (keys.own, keys.response)]
+        _access.claim_slots(mdata, key_added, _scores.STEP, slots)
 
 
 def _require_memory(
