@@ -75,6 +75,7 @@ def test_work_grows_as_the_method_does(matcher, growth):
 STEPS = {
     "tl.propensity": (lambda mdata: psalm.tl.propensity(mdata, progress=False), "pp.represent"),
     "tl.transfer": (lambda mdata: psalm.tl.transfer(mdata, source="a", target="b", keys=["X", "latent"]), "'X'.*dense"),
+    "tl.diagnose": (lambda mdata: psalm.tl.diagnose(mdata, progress=False), "Match and diagnose a sample"),
     "tl.predict": (lambda mdata: psalm.tl.predict(mdata, source="a", target="b", max_epochs=1), "dense.*target_rep"),
 }
 
