@@ -820,6 +820,14 @@ REFUSED += [
         target_rep="X",
         use_rep="X",
     ),
+    bad(
+        "raw",
+        represent,
+        ValueError,
+        "and would be overwritten. Rename it",
+        put("obsm", "X_psalm", MINE),
+        "own features",
+    ),
     bad("raw", on_itself, ValueError, "no representation of 'a'", put("uns", "X_psalm", "mine"), "own uns"),
 ]
 

@@ -96,6 +96,7 @@ def represent(
         if kind != "scvi" or reference is not None:
             msg = f"`max_epochs={max_epochs}` is for training with `kind='scvi'`. Leave it out."
             raise ValueError(msg)
+    _refuse_loss(adata, modality)
     values = _values(adata, modality, layer)
     _require_range(values, kind, f"`mdata[{modality!r}].{_said(layer)}`")
     if kind != "features":
@@ -114,6 +115,17 @@ def represent(
     representation = project(TRANSFORMS[kind](values), space)
     adata.obsm[_keys.REPRESENTATION] = representation.astype(np.float32)
     adata.uns[_keys.REPRESENTATION] = space
+
+
+def _refuse_loss(adata: AnnData, modality: str) -> None:
+    key = _keys.REPRESENTATION
+    if key in adata.obsm and not isinstance(adata.uns.get(key), Mapping):
+        msg = (
+            f"`mdata[{modality!r}].obsm[{key!r}]` was not written by `pp.represent`, or its `uns` was lost (as "
+            "`anndata.concat` loses it), and would be overwritten. Rename it, or delete it: "
+            f"`del mdata[{modality!r}].obsm[{key!r}]`."
+        )
+        raise ValueError(msg)
 
 
 def _said(layer: str | None) -> str:
