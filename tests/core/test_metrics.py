@@ -157,3 +157,33 @@ def test_total_errors_by_hand():
     errors = metrics.matched_average_errors(coupling, metrics.pair_ranks(coupling, np.arange(4)), y)
     assert 1 - errors.matched.sum() / errors.total_mean.sum() == pytest.approx(1 - 4 / 104)
     assert metrics.r_squared(errors) == pytest.approx(0)
+
+
+def test_a_cell_that_moves_no_mass_has_no_trace_and_no_order():
+    """All of its candidates tie at zero."""
+    ranks = ranks_of([[0.0, 0.0, 0.0], [0.5, 0.25, 0.0], [0.0, 0.0, 0.25]])
+    np.testing.assert_allclose(ranks.trace, [0, 1 / 3, 1])
+    np.testing.assert_allclose(ranks.lift, [0, 1, 3])
+    np.testing.assert_allclose(ranks.foscttm_source[0], 0.5)
+
+
+def test_recall_is_of_the_first_ten_by_default():
+    ranks = ranks_of(np.full((20, 20), 1 / 400))
+    np.testing.assert_allclose(ranks.recall_chance, 10 / 20)
+
+
+def test_errors_are_of_cells_over_all_features():
+    """Targets (0, 0), (2, 4), (4, 2), all matched to their mean (2, 2): errors 8, 4, 4, in a row per cell."""
+    coupling, y = one_block(np.ones((3, 3))), np.array([[0.0, 0.0], [2.0, 4.0], [4.0, 2.0]])
+    errors = metrics.matched_average_errors(coupling, metrics.pair_ranks(coupling, np.arange(3)), y)
+    for found in (errors.matched, errors.treatment_mean, errors.total_mean):
+        np.testing.assert_allclose(found, [8, 4, 4])
+
+
+def test_latent_errors_in_two_dimensions(rng):
+    """Independent: every distance, weighted by the mass."""
+    mass, source, target = rng.random((3, 4)), rng.normal(size=(3, 2)), rng.normal(size=(4, 2))
+    squared = ((source[:, None] - target) ** 2).sum(axis=2)
+    matched, uniform = metrics.latent_errors(one_block(mass), source, target)
+    np.testing.assert_allclose(matched, (mass * squared).sum(axis=1) / mass.sum(axis=1))
+    np.testing.assert_allclose(uniform, squared.mean(axis=1))
