@@ -746,6 +746,19 @@ def made_of(change):
     return put("obsm", "propensity", lambda adata: change(adata.obsm["propensity"]))
 
 
+def score_new(mdata):
+    """Score cells by models that were trained on others."""
+    old = psalm.datasets.simulated(n_cells=N_CELLS, n_treatments=3, n_features=(12, 10), rng=1)
+    for adata in old.mod.values():
+        adata.obs_names = [f"old_{name}" for name in adata.obs_names]
+    old = stack(dict(old.mod))
+    treat(old)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        score(old, save="models.skops")
+    psalm.tl.score(mdata, "models.skops")
+
+
 class NoProbabilities(LogisticRegression):
     """Gives what are no probabilities."""
 
@@ -828,6 +841,7 @@ REFUSED += [
         put("obsm", "X_psalm", MINE),
         "own features",
     ),
+    bad("treated", score_new, ValueError, USERS.format("tl.propensity"), put("obsm", "propensity", MINE), "own scores"),
     bad("raw", on_itself, ValueError, "no representation of 'a'", put("uns", "X_psalm", "mine"), "own uns"),
 ]
 

@@ -16,9 +16,9 @@ CONTAINERS = {"anndata", "mudata", "scanpy", "matplotlib", "seaborn"}
 ALLOWED = {  # room: rooms it may import; private modules of the package itself stand beside them
     "core": {"core"},
     "datasets": {"datasets", "_checks", "_containers", "core._types"},
-    "get": {"core", "_access", "_calls", "_checks", "_keys", "_matches", "_scores"},
-    "pl": {"pl", "_access", "_checks", "_keys", "_matches", "core._types"},
-    "pp": {"pp", "_access", "_calls", "_checks", "_keys", "_lightning", "core"},
+    "get": {"core", "_access", "_calls", "_checks", "_features", "_keys", "_matches", "_scores"},
+    "pl": {"pl", "_access", "_checks", "_features", "_keys", "_matches", "core._types"},
+    "pp": {"pp", "_access", "_calls", "_checks", "_features", "_keys", "_lightning", "core"},
     "tl": {
         *(
             "_access",
@@ -29,6 +29,7 @@ ALLOWED = {  # room: rooms it may import; private modules of the package itself 
             "_design",
             "_ensembles",
             "_estimate",
+            "_features",
             "_keys",
             "_left_out",
             "_matched",
@@ -38,7 +39,7 @@ ALLOWED = {  # room: rooms it may import; private modules of the package itself 
         ),
         *("_truth", "_truth_free", "_truth_scores", "_recipe", "core", "model"),
     },
-    "model": {"model", "_access", "_cells", "_checks", "_keys", "_lightning", "_matches", "core"},
+    "model": {"model", "_access", "_cells", "_checks", "_features", "_keys", "_lightning", "_matches", "core"},
 }
 
 

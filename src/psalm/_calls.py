@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+import numpy as np
 import pandas as pd
 from mudata import MuData
 
@@ -87,18 +88,26 @@ def versions() -> dict[str, str]:
 def as_text(value: Any) -> str:
     """An argument as one writes it in Python, as far as it can be."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key!r}: {as_text(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(as_text(one) for one in value) + "]"
+        return "{" + ", ".join(f"{as_text(key)}: {as_text(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(as_text, value)) + "]"
+    if isinstance(value, tuple):
+        return "(" + "".join(f"{as_text(one)}, " for one in value) + ")"
+    return _one_as_text(value.item() if isinstance(value, np.generic) else value)
+
+
+def _one_as_text(value: Any) -> str:
     if isinstance(value, Path):
         return repr(str(value))
+    if isinstance(value, float) and not np.isfinite(value):
+        return f"float('{value}')"
     return repr(value) if isinstance(value, PLAIN) else f"<{type(value).__name__}>"
 
 
 def is_plain(value: Any) -> bool:
     """Whether a value can be written in Python."""
     if isinstance(value, Mapping):
-        return all(is_plain(one) for one in value.values())
+        return all(is_plain(one) for pair in value.items() for one in pair)
     if isinstance(value, list | tuple):
         return all(is_plain(one) for one in value)
-    return isinstance(value, (*PLAIN, Path))
+    return isinstance(value, (*PLAIN, Path, np.bool_, np.number, np.str_))

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
-from psalm import _access, _checks, _keys
-from psalm.core.rows import Rows
+from psalm import _checks, _features, _keys
 from psalm.core.transfer import Averages, Labels, Numbers
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from psalm.core.rows import Rows
     from psalm.core.transfer import Carried
 
 PLACES = ("obs", "obsm", "layers")
@@ -159,14 +158,4 @@ def rows(values: Any, where: str) -> Rows:
             msg = f"{where} has columns that are not numbers: {_checks.listed(wrong, 5)}. Drop or convert them."
             raise TypeError(msg)
         values = values.to_numpy(dtype=np.float64, na_value=np.nan)
-    if sparse.issparse(values) and values.format != "csr":
-        values = values.tocsr()
-    if not hasattr(values, "shape") or not hasattr(values, "dtype") or values.dtype.kind not in "biuf":
-        values = _access.numeric(values, where)
-    _checks.plain_numbers(values, where)
-    found = Rows(values, where)
-    if found.in_memory and not np.isfinite(values.data if sparse.issparse(values) else values).all():
-        _checks.finite(values, where)
-    if found.in_memory:
-        _checks.fits_float32(values, where)
-    return found
+    return _features.rows_of(values, where)

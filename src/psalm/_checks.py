@@ -81,13 +81,13 @@ def plain_numbers(values: Any, where: str) -> None:
 
 def finite(values: Any, where: str) -> None:
     """Require features without NaN and infinity."""
+    if np.isfinite(values.data if sparse.issparse(values) else values).all():
+        return
     if sparse.issparse(values):
         entries = values.tocoo()
         cells = entries.row[~np.isfinite(entries.data)]
     else:
         cells = np.nonzero(~np.isfinite(values))[0]
-    if len(cells) == 0:
-        return
     msg = (
         f"{where} has {len(cells)} values that are NaN or infinite, in {len(np.unique(cells))} cells. "
         "Values must be finite: impute or remove them, or drop the cells, and run again."

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from psalm._access import Features
+    from psalm._features import Features
     from psalm._scores import Kept
     from psalm.core._types import FloatArray
     from psalm.core.ensemble import Ensemble

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from psalm import _access, _keys, _scores
+from psalm import _access, _features, _keys, _scores
 from psalm.core.cost import POSTERIOR, posterior_coordinates
 from psalm.core.coupling import Block, Coupling
 from psalm.core.matching import find_places
@@ -221,7 +221,7 @@ def features(
     mdata: MuData, names: tuple[str, str], use_rep: str | Mapping[str, str] | None
 ) -> tuple[FloatArray, FloatArray]:
     """Dense features of source and target, as components where they are many."""
-    first, second = (narrowed(_access.features(mdata, name, use_rep).values) for name in names)
+    first, second = (narrowed(_features.features(mdata, name, use_rep).values) for name in names)
     return first, second
 
 
@@ -236,7 +236,7 @@ def narrowed(values: Matrix) -> FloatArray:
 
 def compared_in(mdata: MuData, target: str, use_rep: str | None) -> FloatArray:
     """Features of the target (n_target, k) that averages are compared in: z-scores, or a representation as it is."""
-    found = _access.features(mdata, target, use_rep)
+    found = _features.features(mdata, target, use_rep)
     values = found.dense()
     if found.said.startswith("obsm"):
         return values

@@ -111,6 +111,18 @@ def scores(mdata: MuData, name: str, key: str) -> FloatArray:
     return values
 
 
+def claim(adata: AnnData, name: str, key: str, *, written: bool) -> None:
+    """Require that scores may be written: slots are free, or (``written``) hold scores already.
+
+    Scores of cells that were scored in another container stand beside their columns; what stands alone is the user's.
+    """
+    keys = _keys.PropensityKeys(key)
+    if written or (keys.scores in adata.obsm and keys.own in adata.obs and keys.response in adata.obs):
+        return
+    columns = [(f"mdata[{name!r}].obs", adata.obs, column) for column in (keys.own, keys.response)]
+    _access.claim_slots(STEP, [(f"mdata[{name!r}].obsm", adata.obsm, keys.scores), *columns])
+
+
 def write(adata: AnnData, key: str, found: Scores, treatment: pd.Series | None) -> None:
     """Write the scores of one modality, own probability and response, and the treatment that they belong to."""
     keys = _keys.PropensityKeys(key)

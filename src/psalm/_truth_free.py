@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _cells, _checks, _keys, _matches, _scores
+from psalm import _access, _cells, _checks, _features, _keys, _matches, _scores
 from psalm._recipe import Recipe
 from psalm.core import verdicts
 from psalm.core.permutation import Statistic, relate
@@ -209,7 +209,7 @@ def of_links(evidence: Evidence, links: Mapping[str, str], reps: tuple[str | Non
     """Whether linked features agree: all, every feature in units of its spread within treatments, and each alone."""
     sides = []
     for name, key, wanted in zip(evidence.names, reps, (list(links), list(links.values())), strict=True):
-        found = _access.features(evidence.mdata, name, key)
+        found = _features.features(evidence.mdata, name, key)
         place = _positions(found, wanted, name)
         values = found.values[:, place]
         sides.append(np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=np.float64))
@@ -222,7 +222,7 @@ def of_links(evidence: Evidence, links: Mapping[str, str], reps: tuple[str | Non
         yield Check(name, one.correlation, partial(verdicts.links, what=name), alone=True)
 
 
-def _positions(found: _access.Features, wanted: list[str], name: str) -> IntArray:
+def _positions(found: _features.Features, wanted: list[str], name: str) -> IntArray:
     """Column of each linked feature, each of which must be there once."""
     names = found.names.astype(str)
     counts = names.value_counts().reindex(pd.Index(wanted).unique(), fill_value=0)

@@ -9,6 +9,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import psalm
+from psalm import _calls
 
 
 @pytest.fixture
@@ -48,6 +49,18 @@ def test_it_has_defaults_options_and_versions(done):
     assert (table["numpy"] == np.__version__).all()
     psalm.tl.match(done, source="a", target="b", method="snn", n_neighbors=7, progress=False)
     assert "n_neighbors=7" in psalm.get.provenance(done)["call"].iloc[-1]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.float64(0.1), np.int64(3), np.inf, (1.0, np.inf), ["a", None], {"a": {"b": (1,)}, 2: True}, np.str_("x"), ()],
+)
+def test_text_of_arguments_is_python(value):
+    """Independent: it is run."""
+    assert _calls.is_plain(value)
+    found = eval(_calls.as_text(value))
+    assert found == value
+    assert isinstance(found, tuple) == isinstance(value, tuple)
 
 
 def test_objects_are_named_and_said_to_be_missing(done):

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from psalm.core.entropic import Entropic
-from psalm.core.epsilon import epsilons_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from psalm.core.entropic import Tick
-    from psalm.core.matcher import Match, Need, Side
+from psalm.core.entropic_matcher import EntropicMatcher
 
 
 @dataclass(frozen=True)
-class UnbalancedMatcher:
+class UnbalancedMatcher(EntropicMatcher):
     """Match by unbalanced entropic optimal transport: cells that are far from all others carry less mass.
 
     Minimises ``Σ P C + ε KL(P | a bᵀ) + ρ KL(P 1 | a) + ρ KL(Pᵀ 1 | b)``.
@@ -40,19 +33,6 @@ class UnbalancedMatcher:
     memory_mb: float = 512.0
     epsilon_absolute: float | None = None
     device: str = "auto"
-
-    def __call__(self, source: Side, target: Side) -> Match:
-        """Match one block."""
-        return self.match_many([(source, target)], 1)[0]
-
-    def match_many(self, blocks: Sequence[tuple[Side, Side]], n_threads: int, tick: Tick | None = None) -> list[Match]:
-        """Match every block; the result does not depend on the number of threads."""
-        epsilons = epsilons_of(blocks, self.epsilon, self.epsilon_absolute, self.cost)
-        return self._entropic.solve(blocks, n_threads, epsilons, tick)
-
-    def need(self, shape: tuple[int, int], n_columns: int, n_threads: int) -> Need:
-        """What a block takes."""
-        return self._entropic.need(shape, n_columns, n_threads)
 
     @property
     def _entropic(self) -> Entropic:

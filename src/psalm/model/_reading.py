@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from psalm import _access, _cells, _checks, _matches
+from psalm import _access, _cells, _checks, _features, _matches
 from psalm.core.likelihoods import LIKELIHOODS, counts, suited
 from psalm.core.losses import LOSSES
 from psalm.model._setup import Setup
@@ -52,8 +52,8 @@ def setup_of(
             f"{target!r}. Pass `match_key=` of a match between them, or run `tl.match`."
         )
         raise ValueError(msg)
-    inputs, found = _access.stream_of(pair[0], source, use_rep)
-    targets, wanted = _access.stream_of(pair[1], target, target_rep)
+    inputs, found = _features.stream_of(pair[0], source, use_rep)
+    targets, wanted = _features.stream_of(pair[1], target, target_rep)
     for rows, axes, what in ((inputs, (N_MATRIX_AXES, N_IMAGE_AXES), "or images"), (targets, (N_MATRIX_AXES,), "")):
         if len(rows.shape) not in axes:
             msg = f"{rows.said} has shape {rows.shape}; features are a matrix of cells × features {what}".strip() + "."
@@ -103,8 +103,8 @@ def _allow(likelihood: str, values: FloatArray, said: str) -> None:
 
 def input_rows(adata: AnnData, setup: Setup) -> Rows:
     """Features of source cells, those that the model was made for."""
-    rows, found = _access.stream_of(adata, setup.source, setup.use_rep)
-    _access.same_space(found, setup.input_names, setup.space, setup.source)
+    rows, found = _features.stream_of(adata, setup.source, setup.use_rep)
+    _features.same_space(found, setup.input_names, setup.space, setup.source)
     if rows.shape[1:] != tuple(setup.input_shape):
         msg = f"{rows.said} has {rows.shape[1:]} values a cell, and the model takes {setup.input_shape}. Pass the same."
         raise ValueError(msg)
@@ -113,7 +113,7 @@ def input_rows(adata: AnnData, setup: Setup) -> Rows:
 
 def target_rows(mdata: MuData, setup: Setup) -> Rows:
     """Features of target cells."""
-    return _access.stream_of(_access.modality(mdata, setup.target), setup.target, setup.target_rep)[0]
+    return _features.stream_of(_access.modality(mdata, setup.target), setup.target, setup.target_rep)[0]
 
 
 def coupling_of(mdata: MuData, setup: Setup, exclude: Collection[str]) -> tuple[Coupling, list[str]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from psalm import _access, _checks, _keys
+from psalm import _access, _checks, _features, _keys
 from psalm._calls import recorded
 from psalm.pp._spaces import FITS, TRANSFORMS, fit_scvi, project
 
@@ -97,12 +97,13 @@ def represent(
             msg = f"`max_epochs={max_epochs}` is for training with `kind='scvi'`. Leave it out."
             raise ValueError(msg)
     _refuse_loss(adata, modality)
+    where = f"`mdata[{modality!r}].{_said(layer)}`"
     values = _values(adata, modality, layer)
-    _require_range(values, kind, f"`mdata[{modality!r}].{_said(layer)}`")
+    _require_range(values, kind, where)
     if kind != "features":
-        _require_counts(values, kind, f"`mdata[{modality!r}].{_said(layer)}`")
+        _require_counts(values, kind, where)
     if reference is None:
-        _require_variation(values, kind, f"`mdata[{modality!r}].{_said(layer)}`")
+        _require_variation(values, kind, where)
         seed = int(_checks.generator(rng).integers(2**31))
         if kind == "scvi":
             space = fit_scvi(values, adata.var_names, n_comps, max_epochs, seed, progress=progress)
@@ -111,7 +112,7 @@ def represent(
     else:
         space = _space_of(_access.modality(_access.container(reference), modality), adata, modality, kind)
     if kind != "features":
-        _warn_of_empty(values, f"`mdata[{modality!r}].{_said(layer)}`")
+        _warn_of_empty(values, where)
     representation = project(TRANSFORMS[kind](values), space)
     adata.obsm[_keys.REPRESENTATION] = representation.astype(np.float32)
     adata.uns[_keys.REPRESENTATION] = space
@@ -141,7 +142,7 @@ def _values(adata: AnnData, modality: str, layer: str | None) -> Matrix:
     if stored is None:
         msg = f"{where} is empty. Pass `layer=` with one of: {_checks.listed(adata.layers)}."
         raise ValueError(msg)
-    values = _access.numeric(stored, where)
+    values = _features.numeric(stored, where)
     _checks.finite(values, where)
     return values
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from psalm import _access, _checks, _keys, _matches, _scores
+from psalm import _access, _checks, _features, _keys, _matches, _scores
 from psalm._calls import recorded
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _by_match(
     """The target's features, and their matched averages, with what they were made of."""
     run = _access.run(mdata, match_key, "tl.match", "match_key")["params"]
     source, target = str(run["source"]), str(run["target"])
-    features = _access.features(mdata, target, use_rep)
+    features = _features.features(mdata, target, use_rep)
     own = _components(features, n_comps)
     matched = _matches.coupling(mdata, match_key).pull(own.astype(np.float64))
     lonely = np.isnan(matched).any(axis=1)
@@ -158,7 +158,7 @@ def _by_match(
     return places, {"match_key": match_key, "source": source, "target": target, "use_rep": features.key}
 
 
-def _components(features: _access.Features, n_comps: int) -> FloatArray:
+def _components(features: _features.Features, n_comps: int) -> FloatArray:
     """Features as they are, or components of them where they are more."""
     if features.values.shape[1] <= n_comps:
         return features.dense()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _checks, _keys, _matched, _matches, _truth
+from psalm import _access, _checks, _features, _keys, _matched, _matches, _truth
 from psalm._calls import recorded
 from psalm._truth_scores import Truth, scored
 
@@ -145,7 +145,7 @@ def _latents(mdata: MuData, names: tuple[str, str], key: str) -> tuple[FloatArra
         if key not in adata.obsm:
             msg = f"`latent={key!r}` is not in `mdata[{name!r}].obsm`. Found: {_checks.listed(adata.obsm)}."
             raise KeyError(msg)
-        found.append(_access.features_of(adata, name, key).dense())
+        found.append(_features.features_of(adata, name, key).dense())
     if found[0].shape[1] != found[1].shape[1]:
         msg = (
             f"`latent={key!r}` has {found[0].shape[1]} dimensions in {names[0]!r} "

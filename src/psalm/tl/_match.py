@@ -275,13 +275,15 @@ def match(
 
 def _claim_slots(mdata: MuData, names: tuple[str, str], key_added: str) -> None:
     """Columns of a match in another container stand together; one that stands alone is the user's."""
+    if _access.is_run(mdata, key_added, STEP):
+        return
     keys = _keys.MatchKeys(key_added)
     slots: list[tuple[str, Any, str]] = [("mdata.obsp", mdata.obsp, keys.coupling)]
     for name in names:
         obs = mdata.mod[name].obs
         if not {keys.entropy, keys.mass, keys.block} <= set(obs):
             slots += [(f"mdata[{name!r}].obs", obs, column) for column in keys.columns]
-    _access.claim_slots(mdata, key_added, STEP, slots)
+    _access.claim_slots(STEP, slots)
 
 
 class _Seen:

@@ -125,7 +125,8 @@ def predict(
     name = key_added or _keys.predicted(target)
     _access.claim(_access.container(mdata), name, STEP)
     giver = _access.modality(mdata, source, "source")
-    _access.claim_slots(mdata, name, STEP, [(f"mdata[{source!r}].obsm", giver.obsm, name)])
+    if not _access.is_run(mdata, name, STEP):
+        _access.claim_slots(STEP, [(f"mdata[{source!r}].obsm", giver.obsm, name)])
     if coverage is not None and not 0 < coverage < 1:
         msg = f"`coverage={coverage!r}` must be a number between 0 and 1, such as 0.9, or None."
         raise ValueError(msg)

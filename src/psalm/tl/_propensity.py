@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psalm import _access, _checks, _design, _ensembles, _estimate, _keys, _scores
+from psalm import _access, _checks, _design, _ensembles, _estimate, _features, _keys, _scores
 from psalm._calls import recorded
 from psalm._progress import bar
 from psalm.core import findings, report
@@ -170,7 +170,8 @@ def propensity(
     """
     _access.container(mdata)
     _access.claim(mdata, key_added, _scores.STEP)
-    _claim_slots(mdata, key_added)
+    for name, adata in mdata.mod.items():
+        _scores.claim(adata, name, key_added, written=_access.is_run(mdata, key_added, _scores.STEP))
     _checks.jobs(n_jobs)
     if save is not None and Path(save).is_dir():
         msg = f"`save={str(save)!r}` is a folder. Pass the name of a file in it."
@@ -180,7 +181,9 @@ def propensity(
     _checks.one_of("prior", prior, PRIORS)
     _checks.one_of("score_on", score_on, SCORE_ON)
     chosen = _by_modality(mdata, classifier)
-    inputs = {name: _access.features(mdata, name, use_rep, tensors=_takes_tensors(chosen[name])) for name in mdata.mod}
+    inputs = {
+        name: _features.features(mdata, name, use_rep, tensors=_takes_tensors(chosen[name])) for name in mdata.mod
+    }
     fits = {
         name: CrossFit(
             as_classifier(choice, equal_scales=not inputs[name].said.startswith("obsm")),
@@ -266,7 +269,7 @@ def _takes_tensors(choice: Any) -> bool:
     return choice == "image" or not isinstance(choice, str)
 
 
-def _require_dense(inputs: Mapping[str, _access.Features]) -> None:
+def _require_dense(inputs: Mapping[str, _features.Features]) -> None:
     for name, found in inputs.items():
         if hasattr(found.values, "nnz") or np.ndim(found.values) != 2:  # noqa: PLR2004, a matrix
             msg = (
@@ -294,19 +297,8 @@ def _bars(*, show: bool) -> Callable[[int, str, str], Any]:
     return one
 
 
-def _claim_slots(mdata: MuData, key_added: str) -> None:
-    """Scores of an AnnData that was scored before stand beside their columns; what stands alone is the user's."""
-    keys = _keys.PropensityKeys(key_added)
-    for name, adata in mdata.mod.items():
-        if keys.scores in adata.obsm and keys.own in adata.obs and keys.response in adata.obs:
-            continue
-        slots = [(f"mdata[{name!r}].obsm", adata.obsm, keys.scores)]
-        slots += [(f"mdata[{name!r}].obs", adata.obs, column) for column in (keys.own, keys.response)]
-        _access.claim_slots(mdata, key_added, _scores.STEP, slots)
-
-
 def _require_memory(
-    inputs: Mapping[str, _access.Features], n_columns: int, compress_above: int, n_jobs: int | None
+    inputs: Mapping[str, _features.Features], n_columns: int, compress_above: int, n_jobs: int | None
 ) -> None:
     from joblib import cpu_count
 

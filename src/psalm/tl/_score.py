@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from mudata import MuData
 
-from psalm import _access, _checks, _ensembles, _keys, _scores
+from psalm import _access, _checks, _ensembles, _features, _keys, _scores
 from psalm._calls import recorded
 from psalm.core.propensity import as_rows
 from psalm.core.scoring import Scores, score_new
@@ -61,7 +61,8 @@ def score(
         There is no such file.
     ValueError
         The file is another one or holds types that are not trusted, cells were trained on (their scores would be
-        in-sample), or features are not those of training or lie in another space.
+        in-sample), features are not those of training or lie in another space, or slots are yours
+        and would be overwritten.
 
     Examples
     --------
@@ -81,14 +82,17 @@ def score(
     stored = _ensembles.read(model, trusted)
     cells = _cells(data, stored, modality)
     treatments = pd.Index(stored.reading.treatments)
+    mdata = data if isinstance(data, MuData) and len(cells) > 1 else None
+    if mdata is not None:
+        _access.claim(mdata, key_added, _scores.STEP)
+    written = isinstance(data, MuData) and _access.is_run(data, key_added, _scores.STEP)
+    for name, adata in cells.items():
+        _scores.claim(adata, name, key_added, written=written)
     found = {name: _scored(adata, name, stored, treatments) for name, adata in cells.items()}
-    joint = isinstance(data, MuData) and len(found) > 1
-    if joint:
-        _access.claim(data, key_added, _scores.STEP)
     for name, scores in found.items():
         _scores.write(cells[name], key_added, scores, cells[name].obs.get(stored.treatment))
-    if joint:
-        data.uns[key_added] = {
+    if mdata is not None:
+        mdata.uns[key_added] = {
             **stored.reading.to_uns(),
             "params": {"step": _scores.STEP, "treatment": stored.treatment, "model": str(model)},
             "fingerprint": _access.fingerprint(*(scores.values for scores in found.values())),
@@ -122,8 +126,8 @@ def _scored(adata: AnnData, name: str, stored: _ensembles.Stored, treatments: pd
         )
         raise ValueError(msg)
     part = stored.parts[name]
-    features = _access.features_of(adata, name, part.use_rep, tensors=True)
-    _access.same_space(features, part.feature_names, part.space, name)
+    features = _features.features_of(adata, name, part.use_rep, tensors=True)
+    _features.same_space(features, part.feature_names, part.space, name)
     known = stored.treatment in adata.obs
     codes = _access.codes_of(adata.obs[stored.treatment], treatments) if known else np.full(adata.n_obs, -1)
     scores = Scores(stored.reading.layout, stored.reading.basis, part.reference, codes)
