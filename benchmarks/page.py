@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -49,8 +49,16 @@ def of(name: str, make: Callable[[pd.DataFrame], str]) -> Callable[[Path], str]:
 
 
 def of_methods(make: Callable[[pd.DataFrame], str]) -> Callable[[Path], str]:
-    """A table of all methods: psalm, then baselines, then peers, in whichever order they were run."""
-    return of("compare", lambda rows: make(rows.sort_values("group", key=lambda g: g.map(GROUPS.index), kind="stable")))
+    """A table of all methods: psalm, then baselines, then peers, which have tables of their own."""
+
+    def made(results: Path) -> str:
+        tables = [pd.read_csv(file) for file in sorted(results.glob("compare*.csv"))]
+        if not tables:
+            return NOTHING
+        rows = pd.concat(tables, ignore_index=True)
+        return make(rows.sort_values("group", key=lambda group: group.map(GROUPS.index), kind="stable"))
+
+    return made
 
 
 def markdown(table: pd.DataFrame, index: str) -> str:
@@ -72,10 +80,9 @@ def spread(values: pd.Series, digits: int = 3, *, sign: bool = False) -> str:
 
 def runs(results: Path) -> str:
     """Date, machine, versions and time of every stage."""
-    file = results / "run.json"
-    if not file.exists():
+    known = recorded(results).get("stages", {})
+    if not known:
         return NOTHING
-    known = json.loads(file.read_text())
     rows = {
         name: {
             "date": run["date"],
@@ -86,6 +93,28 @@ def runs(results: Path) -> str:
         for name, run in known.items()
     }
     return markdown(pd.DataFrame(rows).T, "stage")
+
+
+def calls(results: Path) -> str:
+    """How long each call of the command took, all in all."""
+    known = recorded(results).get("calls", [])
+    rows = [
+        {
+            "date": call["date"],
+            "minutes": format(call["seconds"] / 60, ".0f"),
+            "at a time": call["jobs"],
+            "stages": ", ".join(call["stages"]),
+        }
+        for call in known
+        if call["stages"]
+    ]
+    return markdown(pd.DataFrame(rows).set_index("date"), "date") if rows else NOTHING
+
+
+def recorded(results: Path) -> dict[str, Any]:
+    """What `run.py` wrote of its runs."""
+    file = results / "run.json"
+    return json.loads(file.read_text()) if file.exists() else {}
 
 
 def in_order(values: pd.Series) -> list[str]:
@@ -226,6 +255,7 @@ def speed(results: Path) -> str:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "runs": runs,
+    "calls": calls,
     "foscttm": of_methods(compared("foscttm")),
     "r2": of_methods(compared("r2")),
     "won": of_methods(won),

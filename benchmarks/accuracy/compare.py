@@ -1,7 +1,7 @@
 """psalm beside baselines and peers on the same cells, scored by the same function.
 
-    python benchmarks/accuracy/compare.py DATA [--seeds 3] [--peer-seeds 1] [--peer-timeout 1800] [--methods ...]
-        [--out compare.csv]
+    python benchmarks/accuracy/compare.py DATA [--seeds 3] [--peer-seeds 1] [--peer-timeout 1800]
+        [--groups psalm baselines moscot ...] [--methods ...] [--out compare.csv]
 
 Every method sees the same features (`psalm.pp.represent`) and treatments, and no pairs; what it returns is put into the
 container as a match and scored by `psalm.tl.evaluate` (`problem.py`). Each seed permutes and renames the target's
@@ -68,6 +68,12 @@ BASELINES: dict[str, Aligner] = {
 }
 ONCE = ("treatment mean", "labelled GW, joint", "labelled GW, per treatment", "SCOT, per treatment")
 """Nothing is drawn in these, and they do not see the order of cells: one seed says it all."""
+GROUPS: dict[str, list[str]] = {
+    "psalm": list(OURS),
+    "baselines": list(BASELINES),
+    **{peer.name: [method for method in PEERS if PEERS[method].name == peer.name] for peer in PEERS.values()},
+}
+"""Methods by `--groups`; a peer's are its own group."""
 FIGURES = ("foscttm", "r2", "trace", "lift", "recall")
 BOUNDED = ("foscttm", "r2")
 TASK_OF = {f"{task.folder}, {task.treatment}": task for task in (*TASKS, PERTURBED)}
@@ -146,7 +152,7 @@ def seeds_of(method: str, arguments: argparse.Namespace) -> int:
 
 
 def main() -> None:
-    methods = [*OURS, *BASELINES, *PEERS]
+    methods = [method for group in GROUPS.values() for method in group]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
@@ -154,15 +160,17 @@ def main() -> None:
     parser.add_argument(
         "--peer-timeout", type=float, default=1800, help="seconds that a peer may take for one data set"
     )
-    parser.add_argument("--methods", nargs="+", choices=methods, default=methods)
+    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument("--methods", nargs="+", choices=methods, help="single methods, instead of groups")
     parser.add_argument("--out", type=Path, help="every row as CSV; rows in it are not run again")
     arguments = parser.parse_args()
+    chosen = arguments.methods or [method for group in arguments.groups for method in GROUPS[group]]
     warnings.filterwarnings("ignore", category=UserWarning)  # findings about single treatments are not the subject
     units = [
         {"data": name, "seed": seed, "method": method}
         for name in TASK_OF
         for seed in range(arguments.seeds)
-        for method in arguments.methods
+        for method in chosen
         if seed < seeds_of(method, arguments)
     ]
     case_of = lru_cache(maxsize=1)(lambda data, seed: Case(TASK_OF[data], arguments.data, seed, arguments.peer_timeout))

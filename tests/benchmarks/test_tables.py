@@ -104,10 +104,23 @@ def test_the_page_has_the_results(tmp_path, compared):
 
     compared[::-1].to_csv(tmp_path / "compare.csv", index=False)
     about = {"date": "2026-01-02", "python": "3.11", "machine": "two", "versions": {"psalm": "9"}, "seconds": 120}
-    (tmp_path / "run.json").write_text(json.dumps({"compare": about}))
+    call = {"date": "2026-01-03", "jobs": 2, "seconds": 3600, "stages": ["compare", "images"]}
+    (tmp_path / "run.json").write_text(json.dumps({"stages": {"compare": about}, "calls": [call]}))
     page = render(tmp_path)
+    assert "| 2026-01-03 | 60 | 2 | compare, images |" in page
     assert "| compare | 2026-01-02 | 2 | two | Python 3.11, psalm 9 |" in page
     table = page.split("**R² of")[1]
     assert table.index("| psalm, defaults | +0.100") < table.index("| other | −0.050"), (
         "psalm first, however it was run"
     )
+
+
+def test_peers_have_tables_of_their_own_and_stand_beside_the_others(tmp_path, compared):
+    from page import TABLES
+
+    compared[compared["group"] != "peer"].to_csv(tmp_path / "compare.csv", index=False)
+    peer = compared.iloc[[2, 3]].assign(method="peer of theirs", group="peer")
+    peer.to_csv(tmp_path / "compare_theirs.csv", index=False)
+    found = TABLES["r2"](tmp_path)
+    methods = [line.split(" | ")[0] for line in found.splitlines()[2:]]
+    assert methods == ["| psalm, defaults", "| other", "| peer of theirs"]
