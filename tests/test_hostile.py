@@ -22,6 +22,7 @@ from sklearn.svm import LinearSVC
 
 import psalm
 from psalm._containers import no_pull, stack
+from psalm.core.sinkhorn import SinkhornMatcher
 
 N_CELLS = 80
 COUNTS = np.random.default_rng(0).poisson(3, (N_CELLS, 12))
@@ -399,7 +400,6 @@ REFUSED = [
             ("scored", match, "epsilon", np.inf, " or 'auto'"),
             ("scored", match, "epsilon", "0.2", " or 'auto'"),
             ("scored", match, "epsilon", "sharp", " or 'auto'"),
-            ("scored", match, "epsilon", True, " or 'auto'"),
             ("scored", match, "epsilon_absolute", -1, ""),
             ("scored", match, "tolerance", 0, ""),
             ("scored", match, "obsp_mb", -1, ""),
@@ -411,9 +411,7 @@ REFUSED = [
         bad(state, call, ValueError, f"{says(option, value)} is not known. Pass one of '{first}'", **{option: value})
         for state, call, option, value, first in (
             ("raw", represent, "kind", "x", "rna"),
-            ("raw", represent, "kind", None, "rna"),
             ("treated", score, "calibration", "platt", "temperature"),
-            ("treated", score, "calibration", None, "temperature"),
             ("treated", score, "prior", "flat", "shared"),
             ("treated", score, "score_on", "dose", "treatment"),
             ("treated", score, "classifier", "svm", "kernel"),
@@ -432,10 +430,7 @@ REFUSED = [
         bad(state, call, KeyError, f"{says(option, value)} is not a modality. Found: 'a', 'b'", **{option: value})
         for state, call, option, value in (
             ("raw", represent, "modality", "z"),
-            ("raw", represent, "modality", None),
             ("scored", match, "source", "z"),
-            ("scored", match, "target", None),
-            ("scored", match, "target", 3),
             ("matched", transfer, "source", "z"),
             ("matched", predict, "target", "z"),
             ("scored", propensity_of, "modality", "z"),
@@ -471,10 +466,8 @@ REFUSED = [
             ("raw", treat, "within", "plate"),
             ("treated", score, "use_rep", "pca"),
             ("treated", score, "groups", "plate"),
-            ("treated", score, "batch_key", 3),
             ("scored", match, "mass", "size"),
             ("matched", evaluate, "truth", "pair"),
-            ("matched", evaluate, "truth", 3),
             ("matched", evaluate, "labels", "type"),
         )
     ),
@@ -482,14 +475,11 @@ REFUSED = [
         bad(state, call, KeyError, f"there is no result of `{step}` in .*Run `{step}` first", **{option: value})
         for state, call, step, option, value in (
             ("scored", match, "tl.propensity", "propensity_key", "other"),
-            ("scored", match, "tl.propensity", "propensity_key", None),
             ("treated", match, "tl.propensity", "propensity_key", "propensity"),
-            ("matched", coupling, "tl.match", "key", None),
             ("matched", coupling, "tl.match", "via", "other"),
             ("matched", transfer, "tl.match", "match_key", "other"),
             ("matched", evaluate, "tl.match", "match_key", "other"),
             ("matched", diagnose, "tl.match", "match_key", "other"),
-            ("matched", predict, "tl.match", "match_key", 3),
             ("matched", predicted_of, "tl.predict", "target", "b"),
         )
     ),
@@ -503,9 +493,7 @@ REFUSED = [
         )
         for state, call, value in (
             ("raw", treat, "a/b"),
-            ("raw", treat, None),
             ("treated", score, "a/b"),
-            ("treated", score, 3),
             ("scored", match, ""),
             ("matched", transfer, "a/b"),
             ("matched", embed, "a/b"),
@@ -621,7 +609,6 @@ REFUSED = [
     bad("treated", score, ValueError, "3 treatments that occur in one group only: 'control', 't1'", groups="treatment"),
     bad("treated", score, ValueError, "80 cells of .* have no value", in_both("w", np.nan), "groups NaN", groups="w"),
     bad("raw", score, KeyError, "`treatment='treatment'` is not in .*Run `pp.treatment` first", None, "no treatments"),
-    bad("treated", score, KeyError, "`treatment=None` is not in .*Found: 'perturbation'", treatment=None),
     bad("treated", score, ValueError, "There are 1 treatments in .*and", in_both("treatment", "t1"), "one treatment"),
     bad("treated", score, ValueError, "There are 0 treatments in .*and two", in_both("treatment", np.nan), "all NaN"),
     bad("treated", score, ValueError, "do not have the same treatments .*'t1', 'z'", other_name, "other treatments"),
@@ -746,6 +733,18 @@ def made_of(change):
     return put("obsm", "propensity", lambda adata: change(adata.obsm["propensity"]))
 
 
+def named_all(mdata):
+    """A treatment has the name of the rows over all treatments; tl.holdout sees it."""
+    mdata = psalm.datasets.simulated(n_cells=N_CELLS, n_treatments=3, n_features=(12, 10), rng=1)
+    labels(lambda names: names.replace("t1", "all"))(mdata)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        treat(mdata)
+        score(mdata)
+        match(mdata)
+    holdout(mdata)
+
+
 def score_new(mdata):
     """Score cells by models that were trained on others."""
     old = psalm.datasets.simulated(n_cells=N_CELLS, n_treatments=3, n_features=(12, 10), rng=1)
@@ -794,14 +793,17 @@ REFUSED += [
     ),
     bad("matched", predict, ValueError, USERS.format("tl.predict"), key_added="latent"),
     *(bad("matched", holdout, ValueError, "must be a whole number, 1", max_epochs=value) for value in (0, -1, "x")),
-    *(bad("scored", match, ValueError, "is a probability: pass", min_response=value) for value in (1, 1.5)),
+    *(
+        bad("scored", match, ValueError, "must be a number between 0 and 1, such as 0.5", min_response=value)
+        for value in (1, 1.5)
+    ),
     *(
         bad("scored", match, ValueError, "masses must be positive numbers", in_both("w", value), kind, mass="w")
         for kind, value in {"dates": pd.Timestamp("2020-01-01"), "text": "1", "complex": 1j}.items()
     ),
     bad("scored", match, ValueError, "is a file. Pass a folder", lambda _: Path("f").write_text(""), checkpoint="f"),
     bad("treated", score, ValueError, "is a folder. Pass the name of a file", save="."),
-    *(bad("scored", match, ValueError, says("device", value), device=value) for value in ("tpu", "gpu", "", None, 3)),
+    *(bad("scored", match, ValueError, says("device", value), device=value) for value in ("tpu", "gpu", "")),
     *(bad("scored", match, ValueError, says("n_jobs", value), n_jobs=value) for value in (0, "2", 1.5, True)),
     *(bad("treated", score, ValueError, says("n_jobs", value), n_jobs=value) for value in (0, "2", 1.5)),
     *(bad("treated", score, ValueError, "must be a whole number, 0 or more", rng=value) for value in ("x", 1.5, -1)),
@@ -840,6 +842,63 @@ REFUSED += [
         "and would be overwritten. Rename it",
         put("obsm", "X_psalm", MINE),
         "own features",
+    ),
+    bad("scored", match, ValueError, "`use_rep='q'` would be ignored: SinkhornMatcher goes by scores", use_rep="q"),
+    bad("matched", diagnose, ValueError, "`link_rep=.*would be ignored, as `links` names no", link_rep={"a": "X"}),
+    bad("matched", named_all, ValueError, "A treatment is named 'all', as the rows over all treatments are. Rename"),
+    bad("treated", score, TypeError, "is the class LogisticRegression. Pass an object", classifier=LogisticRegression),
+    bad("scored", match, TypeError, "is the class SinkhornMatcher. Pass an", None, "class", method=SinkhornMatcher),
+    bad("scored", match, TypeError, "`epsilon=None` is of type NoneType. Pass a number or a string", epsilon=None),
+    bad("scored", match, ValueError, r"`tolerance=\(\)` must be a finite number above zero", tolerance=()),
+    bad("scored", match, ValueError, r"`epsilon_absolute=\(1, 2\)` must be a finite number", epsilon_absolute=(1, 2)),
+    bad("treated", score, ValueError, "With `rng=None` every call draws folds", rng=None, checkpoint="f"),
+    bad("treated", score, ValueError, "is a file. Pass a folder", lambda _: Path("f").write_text(""), checkpoint="f"),
+    *(
+        bad(
+            "matched",
+            call,
+            TypeError,
+            f"`{name}=.* is of type {type(value).__name__}. Pass {said}",
+            None,
+            f"{name}={value}",
+            **{name: value},
+        )
+        for call, name, value, said in (
+            *((step, "key_added", ["x"], "a string.$") for step in (match, transfer, holdout)),
+            (embed, "key_added", ["x"], "a string or None.$"),
+            (score, "progress", "yes", "True or False.$"),
+            (predict, "use_treatment", None, "True or False.$"),
+            (propensity_of, "modality", ["a"], "a string.$"),
+            *((step, "match_key", {"x": 1}, "a string") for step in (transfer, predict, evaluate, diagnose)),
+            *((psalm.get.report, name, value, "a string.$") for name, value in (("key", ["x"]), ("key", None))),
+            (psalm.get.coupling, "via", 3, "a string or None.$"),
+            (psalm.pl.match, "match_key", ["match"], "a string.$"),
+            (transfer, "source", np.array(["a", "b"]), "a string.$"),
+            (transfer, "keys", 3, "a string or a list of strings.$"),
+            (holdout, "treatments", 3.5, "a list of strings or None.$"),
+            (evaluate, "labels", ["x"], "a string or None.$"),
+            (diagnose, "links", ["x"], "a mapping from string to string or None.$"),
+            (diagnose, "links", {"x": 1}, "a mapping from string to string or None.$"),
+            (evaluate, "use_rep", True, "a string or None.$"),
+            (match, "epsilon", True, "a number or a string.$"),
+            (represent, "kind", None, "a string.$"),
+            (represent, "modality", None, "a string.$"),
+            (score, "calibration", None, "a string.$"),
+            (score, "treatment", None, "a string.$"),
+            (score, "batch_key", 3, "a string or None.$"),
+            (score, "key_added", 3, "a string.$"),
+            (treat, "key_added", None, "a string.$"),
+            (match, "target", None, "a string.$"),
+            (match, "target", 3, "a string.$"),
+            (match, "propensity_key", None, "a string.$"),
+            (match, "device", None, "a string.$"),
+            (match, "device", 3, "a string.$"),
+            (evaluate, "truth", 3, "a string or None.$"),
+            (coupling, "key", None, "a string.$"),
+            (predict, "match_key", 3, "a string.$"),
+            (match, "mass", {"a": None}, "a string, a mapping from string to string or None.$"),
+            (score, "save", 3, "a string, a path or None.$"),
+        )
     ),
     bad("treated", score_new, ValueError, USERS.format("tl.propensity"), put("obsm", "propensity", MINE), "own scores"),
     bad("raw", on_itself, ValueError, "no representation of 'a'", put("uns", "X_psalm", "mine"), "own uns"),

@@ -16,6 +16,7 @@ import pandas as pd
 from mudata import MuData
 
 from psalm import _keys
+from psalm._arguments import kinds_of, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,12 +31,17 @@ R = TypeVar("R")
 
 
 def recorded(step: Callable[P, R]) -> Callable[P, R]:
-    """Record each call of a step in the container that is its first argument, once it has finished."""
+    """Record each call of a step in the container that is its first argument, once it has finished.
+
+    Arguments of other types than the signature names are refused before.
+    """
     signature = inspect.signature(step)
+    kinds = kinds_of(signature)
     name = f"{step.__module__.split('.')[1]}.{step.__name__}"
 
     @wraps(step)
     def and_record(*args: P.args, **kwargs: P.kwargs) -> R:
+        require(kinds, signature.bind(*args, **kwargs).arguments)
         data = args[0] if args else kwargs.get(next(iter(signature.parameters)))
         if not isinstance(data, MuData):
             return step(*args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,12 +47,31 @@ def positive(name: str, value: object) -> None:
         raise ValueError(msg)
 
 
+def share(name: str, value: object, example: str) -> None:
+    """Require a number between zero and one, neither included."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not (0 < value < 1):
+        msg = f"`{name}={value!r}` must be a number between 0 and 1, such as {example}."
+        raise ValueError(msg)
+
+
 def jobs(value: object) -> None:
     """Require a number of jobs as joblib takes it."""
     if value is None or (isinstance(value, int | np.integer) and not isinstance(value, bool) and value != 0):
         return
     msg = f"`n_jobs={value!r}` must be a whole number other than 0 (-1 for all cores), or None."
     raise ValueError(msg)
+
+
+def folder(name: str, value: str | Path | None) -> None:
+    """Require a folder, which may be yet to be made, or None."""
+    if value is None:
+        return
+    if not isinstance(value, str | Path) or not str(value):
+        msg = f"`{name}={value!r}` must be the name of a folder, or None."
+        raise ValueError(msg)
+    if Path(value).is_file():
+        msg = f"`{name}={str(value)!r}` is a file. Pass a folder, which is made where it does not exist."
+        raise ValueError(msg)
 
 
 def generator(value: Any) -> np.random.Generator:

@@ -30,10 +30,13 @@ def as_classifier(choice: Any, *, equal_scales: bool = False) -> Classifier:
     ValueError
         Unknown name.
     TypeError
-        The object predicts no probabilities.
+        The object predicts no probabilities, or is a class.
     """
     if isinstance(choice, str):
         return _by_name(choice, equal_scales=equal_scales)
+    if isinstance(choice, type):
+        msg = f"`classifier` is the class {choice.__name__}. Pass an object of it: `{choice.__name__}(…)`."
+        raise TypeError(msg)
     if type(choice).__module__.startswith("psalm.core."):
         found: Classifier = choice
         return found

@@ -14,10 +14,12 @@ from psalm.core.batch import BatchShift, adjust, balancing_weights
 from psalm.core.calibration import TemperatureCalibrator
 from psalm.core.ensemble import Ensemble, Member
 from psalm.core.folds import deal_folds, deal_groups
+from psalm.core.kept_models import KeptModels
 from psalm.core.propensity import CHUNK_ENTRIES, Propensity, Repeat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from psalm.core._types import BoolArray, IntArray, Matrix
     from psalm.core.calibration import Calibration, Calibrator
@@ -42,12 +44,15 @@ class CrossFit:
         Parts per repeat, and repeats.
     calibrator
         How to calibrate.
+    checkpoint
+        Folder that keeps trained models and is looked into first, or None.
     """
 
     classifier: Classifier
     n_folds: int = 5
     n_repeats: int = 5
     calibrator: Calibrator = field(default_factory=TemperatureCalibrator)
+    checkpoint: Path | None = None
 
     def __call__(
         self,
@@ -83,6 +88,9 @@ class CrossFit:
             Called after each trained model.
         """
         inputs = _Inputs(features, codes, batches, n_treatments)
+        kept = None
+        if self.checkpoint is not None:
+            kept = KeptModels.of(self.checkpoint, self.classifier, features, codes, batches, n_treatments)
         repeats: list[Repeat] = []
         members: list[Member] = []
         first_seeds: list[int] = []
@@ -90,7 +98,7 @@ class CrossFit:
             folds = self._deal(codes, groups, rng)
             seeds = rng.integers(2**31, size=self.n_folds).tolist()
             first_seeds = first_seeds or seeds
-            trained = self._train(inputs, folds, seeds, n_jobs=n_jobs, tick=tick)
+            trained = self._train(inputs, folds, seeds, kept, n_jobs=n_jobs, tick=tick)
             repeat, whole = self._calibrate(inputs, folds, trained, rng)
             repeats.append(repeat)
             members += whole
@@ -135,6 +143,7 @@ class CrossFit:
         inputs: _Inputs,
         folds: IntArray,
         seeds: list[int],
+        kept: KeptModels | None,
         *,
         n_jobs: int | None,
         tick: Callable[[], object],
@@ -143,15 +152,22 @@ class CrossFit:
         from joblib import Parallel, delayed
 
         labelled = inputs.codes >= 0
-        present = np.unique(folds[labelled]).tolist()
-        jobs = (
-            delayed(_train_one)(self.classifier, inputs, labelled & (folds != fold), seeds[fold]) for fold in present
-        )
-        members = {}
-        for fold, member in zip(present, Parallel(n_jobs=n_jobs, return_as="generator")(jobs), strict=True):
-            members[fold] = replace(member, n_labelled=int(labelled.sum()))
+        training = {fold: labelled & (folds != fold) for fold in np.unique(folds[labelled]).tolist()}
+        members: dict[int, Member] = {}
+        for fold, cells in training.items():
+            found = None if kept is None else kept.read(cells, seeds[fold])
+            if found is not None:
+                members[fold] = found
+                tick()
+        missing = [fold for fold in training if fold not in members]
+        jobs = (delayed(_train_one)(self.classifier, inputs, training[fold], seeds[fold]) for fold in missing)
+        for fold, member in zip(missing, Parallel(n_jobs=n_jobs, return_as="generator")(jobs), strict=True):
+            if kept is not None:
+                kept.write(training[fold], seeds[fold], member)
+            members[fold] = member
             tick()
-        return members
+        n_labelled = int(labelled.sum())
+        return {fold: replace(members[fold], n_labelled=n_labelled) for fold in training}
 
     def _calibrate(
         self, inputs: _Inputs, folds: IntArray, trained: dict[int, Member], rng: np.random.Generator

@@ -57,6 +57,9 @@ def as_matcher(method: Any, options: Mapping[str, Any]) -> Matcher:
         Unknown name or option, or a value out of range.
     """
     if not isinstance(method, str):
+        if isinstance(method, type):
+            msg = f"`method` is the class {method.__name__}. Pass an object of it: `{method.__name__}(…)`."
+            raise TypeError(msg)
         if not callable(method):
             msg = f"`method` is {type(method).__name__}. Pass one of {_listed(METHODS)} or a matcher object."
             raise TypeError(msg)
@@ -89,7 +92,8 @@ def _check(name: str, value: Any) -> None:
         return
     if value is None or (isinstance(value, str) and name not in NUMBERS) or (name == "epsilon" and value == AUTO):
         return
-    for number in value if isinstance(value, tuple) else (value,):
+    pair = name == "relaxation" and isinstance(value, tuple) and len(value) == 2  # noqa: PLR2004, source and target
+    for number in value if pair else (value,):
         if not _in_range(name, number):
             bounds = " and at most one" if name in AT_MOST_ONE else " or 'auto'" if name == "epsilon" else ""
             least = "of zero or above" if name in MAY_BE_ZERO else "above zero"

@@ -8,11 +8,13 @@ import numpy as np
 from scipy import sparse
 
 from psalm import _access, _checks, _keys, _matches
+from psalm._arguments import checked
 
 if TYPE_CHECKING:
     from mudata import MuData
 
 
+@checked
 def coupling(
     mdata: MuData,
     key: str = _keys.MATCH,

@@ -9,6 +9,7 @@ import pandas as pd
 from anndata import AnnData
 
 from psalm import _access, _checks, _keys
+from psalm._arguments import checked
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 STEP = "tl.predict"
 
 
+@checked
 def predicted(mdata: MuData, target: str | None = None, *, key: str | None = None) -> AnnData:
     """What :func:`psalm.tl.predict` wrote, as cells of the source with features of the target.
 

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from psalm import _access, _checks, _keys, _scores
+from psalm._arguments import checked
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 TABLES = ("table", "calibration", "reliability", "dimensions", "agreement", "findings")
 
 
+@checked
 def propensity(
     mdata: MuData,
     modality: str,
@@ -84,6 +86,7 @@ def propensity(
     return pd.DataFrame(values, index=adata.obs_names, columns=reading.layout.names)
 
 
+@checked
 def propensity_report(mdata: MuData, key: str = _keys.PROPENSITY, *, table: str = "table") -> pd.DataFrame:
     """What is known about the scores, and whether they can be trusted.
 

@@ -6,12 +6,14 @@ import json
 from typing import TYPE_CHECKING
 
 from psalm import _access, _calls
+from psalm._arguments import checked
 
 if TYPE_CHECKING:
     import pandas as pd
     from mudata import MuData
 
 
+@checked
 def provenance(mdata: MuData) -> pd.DataFrame:
     """Every call that wrote to the container, with all its arguments and the versions that it ran with.
 

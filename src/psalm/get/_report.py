@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from psalm import _access, _keys
+from psalm._arguments import checked
 
 if TYPE_CHECKING:
     import pandas as pd
     from mudata import MuData
 
 
+@checked
 def report(mdata: MuData, key: str = _keys.MATCH) -> pd.DataFrame:
     """How the match went, one row per treatment (and stratum).
 

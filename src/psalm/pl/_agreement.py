@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from psalm import _access, _keys
+from psalm._arguments import checked
 from psalm.pl._axes import finish, height_for, legend_above, on_axes
 from psalm.pl._rows import point_size, row_axis
 
@@ -20,6 +21,7 @@ FIRST_COLOUR = 4
 """Pairs are not coloured as modalities are."""
 
 
+@checked
 def agreement(
     mdata: MuData,
     *,

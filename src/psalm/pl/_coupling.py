@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import sparse
 
 from psalm import _access, _checks, _keys, _matches
+from psalm._arguments import checked
 from psalm.pl._axes import finish, height_for, legend_above, modality_colours, on_axes, short
 from psalm.pl._rows import row_axis, spread_lines
 
@@ -26,6 +27,7 @@ DARKEST = 0.995
 MOST_LABELS = 25
 
 
+@checked
 def coupling(
     mdata: MuData,
     *,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from psalm import _access, _checks, _keys
+from psalm._arguments import checked
 from psalm.pl._axes import finish, on_axes
 from psalm.pl._clouds import draw_cloud, label_colours, legend_beside, palette, partners, points
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from psalm.pl._clouds import Partners
 
 
+@checked
 def embedding(
     mdata: MuData,
     *,

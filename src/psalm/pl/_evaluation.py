@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from psalm import _access, _checks, _keys
+from psalm._arguments import checked
 from psalm.pl._axes import MANY_TREATMENTS, OF_MODALITIES, finish, given_axes, height_for, legend_above, new_axes
 from psalm.pl._rows import point_size, row_axis
 
@@ -70,6 +71,7 @@ class Shown:
     clear: BoolArray
 
 
+@checked
 def evaluation(
     mdata: MuData,
     *,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from psalm._arguments import checked
 from psalm.pl._axes import OF_MODALITIES, finish, legend_above, on_axes
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 LOSSES = {"train_loss_epoch": ("training", OF_MODALITIES[0]), "validation_loss": ("held-out", OF_MODALITIES[1])}
 
 
+@checked
 def history(model: Any, *, ax: OnAxes = None, show: bool | None = None, return_fig: bool = False) -> object:
     """Loss of training cells and of held-out cells by epoch, and the epoch whose weights were kept.
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from psalm import _access, _checks, _keys
+from psalm._arguments import checked
 from psalm.pl._axes import colours, finish, on_axes
 from psalm.pl._clouds import NO_TREATMENT, draw_cloud, label_colours, legend_beside, palette, partners, points
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 UMAP = "X_umap"
 
 
+@checked
 def links(
     mdata: MuData,
     *,

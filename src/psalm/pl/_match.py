@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from psalm import _access, _keys, _matches
+from psalm._arguments import checked
 from psalm.pl._axes import finish, height_for, legend_above, modality_colours, on_axes
 from psalm.pl._rows import count_bars, point_size, row_axis, spread_lines
 
@@ -22,6 +23,7 @@ LEAST_SPREAD = 0.9
 """The axis of entropies begins here at the latest."""
 
 
+@checked
 def match(
     mdata: MuData,
     *,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from psalm import _access, _keys
+from psalm._arguments import checked
 from psalm.pl._axes import MANY_TREATMENTS, finish, on_axes, short
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from psalm.pl._axes import OnAxes
 
 
+@checked
 def overlap(
     mdata: MuData,
     *,

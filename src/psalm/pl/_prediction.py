@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from psalm import _access, _checks, _keys
+from psalm._arguments import checked
 from psalm.pl._axes import colours, finish, given_axes, height_for, legend_above, short
 from psalm.pl._rows import point_size, row_axis
 
@@ -27,6 +28,7 @@ FEW = 3
 """A correlation over fewer treatments says nothing."""
 
 
+@checked
 def prediction(
     mdata: MuData,
     *,

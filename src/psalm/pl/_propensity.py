@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from psalm import _access, _keys
+from psalm._arguments import checked
 from psalm.pl._axes import finish, height_for, legend_above, modality_colours, on_axes
 from psalm.pl._rows import point_size, row_axis, spread_lines
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from psalm.pl._axes import OnAxes
 
 
+@checked
 def propensity(
     mdata: MuData,
     *,

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from psalm import _access, _checks, _keys
+from psalm._arguments import checked
 from psalm.pl._axes import finish, height_for, legend_above, modality_colours, on_axes
 from psalm.pl._rows import count_bars, row_axis
 
@@ -21,6 +22,7 @@ KEPT, STATUS, CONTROL = "kept", "status", "control"
 PALE = 0.3
 
 
+@checked
 def treatments(
     mdata: MuData,
     *,

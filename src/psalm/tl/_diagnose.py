@@ -130,6 +130,9 @@ def diagnose(
     """
     _access.container(mdata)
     _checks.whole_number("n_permutations", n_permutations, least=1)
+    if link_rep is not None and not links:
+        msg = f"`link_rep={link_rep!r}` would be ignored, as `links` names no features. Pass `links=`, or leave it out."
+        raise ValueError(msg)
     params = _access.run(mdata, match_key, "tl.match", "match_key")["params"]
     _require_memory(mdata, params)
     _access.claim(mdata, _keys.MatchKeys(match_key).diagnosis, STEP)

@@ -120,9 +120,13 @@ def evaluate(
         raise ValueError(msg)
     _checks.whole_number("k", k, least=1)
     _checks.whole_number("n_bootstrap", n_bootstrap, least=0)
+    paired = bool((partner >= 0).any())
+    if use_rep is not None and not paired:
+        msg = f"`use_rep={use_rep!r}` would be ignored: no true pairs are known to compare features of. Leave it out."
+        raise ValueError(msg)
     known = Truth(
         partner,
-        _matches.compared_in(mdata, names[1], use_rep) if (partner >= 0).any() else None,
+        _matches.compared_in(mdata, names[1], use_rep) if paired else None,
         None if latent is None else _latents(mdata, names, latent),
         None if labels is None else _labels(mdata, names, labels),
         k,

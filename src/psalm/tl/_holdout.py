@@ -161,6 +161,9 @@ def _groups(given: Sequence[str] | None, names: list[str], n_groups: int, rng: n
     if len(names) < 2:  # noqa: PLR2004, one to leave out and one to learn from
         msg = f"{len(names)} treatments are matched: {_checks.listed(names)}. Leaving one out needs two or more."
         raise ValueError(msg)
+    if ALL in names:
+        msg = f"A treatment is named {ALL!r}, as the rows over all treatments are. Rename it, e.g. by `mapping=`."
+        raise ValueError(msg)
     if given is None:
         return [list(group) for group in np.array_split(rng.permutation(names), min(n_groups, len(names)))]
     group = [given] if isinstance(given, str) else [str(name) for name in given]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, is_dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from psalm.core.methods import as_matcher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import pandas as pd
     from mudata import MuData
@@ -204,21 +204,20 @@ def match(
     _access.claim(mdata, key_added, STEP)
     _claim_slots(mdata, names, key_added)
     _checks.jobs(n_jobs)
-    if checkpoint is not None and Path(checkpoint).is_file():
-        msg = f"`checkpoint={str(checkpoint)!r}` is a file. Pass a folder, which is made where it does not exist."
-        raise ValueError(msg)
+    _checks.folder("checkpoint", checkpoint)
     passed = {"cost": cost, "epsilon_absolute": epsilon_absolute, "tolerance": tolerance}
-    if epsilon != AUTO or (method in AUTOMATIC and cost != POSTERIOR and epsilon_absolute is None):
+    by_name = isinstance(method, str) and method in AUTOMATIC
+    if epsilon != AUTO or (by_name and cost != POSTERIOR and epsilon_absolute is None):
         passed["epsilon"] = epsilon
     matcher = as_matcher(method, {name: value for name, value in passed.items() if value is not None} | options)
     _checks.positive("obsp_mb", obsp_mb)
     _checks.one_of("on_error", on_error, ON_ERROR)
     if min_response is not None:
-        _checks.positive("min_response", min_response)
-        if min_response >= 1:
-            msg = f"`min_response={min_response!r}` is a probability: pass a number between 0 and 1, such as 0.5."
-            raise ValueError(msg)
+        _checks.share("min_response", min_response, "0.5")
     _require_refinable(refine, cost)
+    if use_rep is not None and not refine and not getattr(matcher, "needs_features", False):
+        msg = f"`use_rep={use_rep!r}` would be ignored: {type(matcher).__name__} goes by scores alone. Leave it out."
+        raise ValueError(msg)
     scored = _scores.run(mdata, propensity_key)
     blocks = find_blocks(mdata, names, propensity_key, min_response)
     matcher = _on_device(matcher, device, blocks.n_pairs)

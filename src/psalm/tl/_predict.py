@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psalm import _access, _estimate, _keys
+from psalm import _access, _checks, _estimate, _keys
 from psalm._calls import recorded
 
 if TYPE_CHECKING:
@@ -127,9 +127,8 @@ def predict(
     giver = _access.modality(mdata, source, "source")
     if not _access.is_run(mdata, name, STEP):
         _access.claim_slots(STEP, [(f"mdata[{source!r}].obsm", giver.obsm, name)])
-    if coverage is not None and not 0 < coverage < 1:
-        msg = f"`coverage={coverage!r}` must be a number between 0 and 1, such as 0.9, or None."
-        raise ValueError(msg)
+    if coverage is not None:
+        _checks.share("coverage", coverage, "0.9, or None")
     model = CrossModal(
         mdata,
         source=source,

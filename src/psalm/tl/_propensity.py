@@ -50,6 +50,7 @@ def propensity(
     distance_error: float = 0.01,
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
+    checkpoint: str | Path | None = None,
     progress: bool = True,
     save: str | Path | None = None,
     key_added: str = _keys.PROPENSITY,
@@ -112,6 +113,10 @@ def propensity(
         Seed or generator of the folds.
     n_jobs
         Folds trained at a time, as in joblib. The scores do not depend on it.
+    checkpoint
+        Folder that keeps every trained model as soon as there is one, and from which a call that was interrupted goes
+        on with the same scores to the last bit. Files are named by a hash of classifier, features, treatments, seed and
+        versions, so that a call with others does not read them. Remove the folder when you are done.
     progress
         Show a bar for what takes longer than a second.
     save
@@ -140,7 +145,8 @@ def propensity(
     KeyError
         The treatment column, a representation, factors or a batch column is missing.
     TypeError
-        The classifier has no ``predict_proba``, or cannot weigh cells where ``batch_key`` asks for it.
+        The classifier has no ``predict_proba``, cannot weigh cells where ``batch_key`` asks for it, or cannot be kept
+        by ``checkpoint``, as networks of skorch cannot.
     MemoryError
         It would not fit into the memory that is free; says what takes most.
     ValueError
@@ -176,6 +182,7 @@ def propensity(
     if save is not None and Path(save).is_dir():
         msg = f"`save={str(save)!r}` is a folder. Pass the name of a file in it."
         raise ValueError(msg)
+    _require_folder(checkpoint, rng)
     _check(n_folds, n_repeats, compress_above, distance_error)
     _checks.one_of("calibration", calibration, CALIBRATORS)
     _checks.one_of("prior", prior, PRIORS)
@@ -190,6 +197,7 @@ def propensity(
             n_folds,
             n_repeats,
             CALIBRATORS[calibration](),
+            None if checkpoint is None else Path(checkpoint),
         )
         for name, choice in chosen.items()
     }
@@ -254,6 +262,13 @@ def _check(n_folds: int, n_repeats: int, compress_above: int, distance_error: fl
     _checks.whole_number("n_repeats", n_repeats, least=1)
     _checks.whole_number("compress_above", compress_above, least=2)
     _checks.positive("distance_error", distance_error)
+
+
+def _require_folder(checkpoint: str | Path | None, rng: object) -> None:
+    _checks.folder("checkpoint", checkpoint)
+    if checkpoint is not None and rng is None:
+        msg = "With `rng=None` every call draws folds of its own, and `checkpoint` cannot go on. Pass a seed: `rng=0`."
+        raise ValueError(msg)
 
 
 def _by_modality(mdata: MuData, classifier: Any) -> dict[str, Any]:
