@@ -70,13 +70,13 @@ def view_of(coupling: Coupling, target_scores: FloatArray, *, soft: bool, obsp_m
     mass, kept = coupling.compact(int(obsp_mb * 2**20 / BYTES_PER_ENTRY))
     if (kept == 1).all():
         return View(mass, kept, ones)
-    exact, r2 = coupling.pull(target_scores), ones.copy()
-    sums = np.asarray(mass.sum(axis=1)).ravel()
-    seen = (mass @ target_scores) / np.where(sums > 0, sums, np.nan)[:, None]
+    r2 = ones.copy()
     for position, block in enumerate(coupling.blocks):
-        averages = exact[block.source]
-        spread = ((averages - averages.mean(axis=0)) ** 2).sum()
-        r2[position] = 1 - ((seen[block.source] - averages) ** 2).sum() / spread if spread > 0 else np.nan
+        exact, part = block.pull(target_scores), mass[block.source]
+        sums = np.asarray(part.sum(axis=1))
+        seen = (part @ target_scores) / np.where(sums > 0, sums, np.nan).reshape(-1, 1)
+        spread = ((exact - exact.mean(axis=0)) ** 2).sum()
+        r2[position] = 1 - ((seen - exact) ** 2).sum() / spread if spread > 0 else np.nan
     return View(mass, kept, r2)
 
 

@@ -140,7 +140,7 @@ def _potential_plans(mdata: MuData, stored: dict[str, Any], key: str) -> Any:
         x, y = posterior(mdata, names, propensity_key)
     else:
         coordinates = _keys.MatchKeys(key).coordinates if params["refined"] else propensity_key
-        x, y = (_scores.scores(mdata, name, coordinates).astype(np.float64) for name in names)
+        x, y = (_scores.scores(mdata, name, coordinates) for name in names)
     f, g = (mdata.mod[name].obs[_keys.MatchKeys(key).potential].to_numpy(np.float64) for name in names)
     epsilons = np.asarray(table["epsilon"], dtype=np.float64)
 

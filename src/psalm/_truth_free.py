@@ -126,8 +126,8 @@ class Evidence:
                 f"scores have no obsm[{error!r}]. Run `tl.propensity` with `n_repeats=2` or more, and match again; "
                 "scores of `tl.score` have none."
             )
-        scores = [_scores.scores(self.mdata, name, key).astype(float) for name in self.names]
-        return scores, [np.asarray(self.mdata.mod[name].obsm[error], dtype=float) for name in self.names]
+        scores = [_scores.scores(self.mdata, name, key) for name in self.names]
+        return scores, [np.asarray(self.mdata.mod[name].obsm[error]) for name in self.names]
 
 
 def from_scores(evidence: Evidence) -> Iterator[Check | Missing]:

@@ -46,6 +46,16 @@ class Block:
     target: IntArray
     plan: Plan
 
+    def pull(self, values: FloatArray) -> FloatArray:
+        """As :meth:`Coupling.pull`, of all cells' values, for the block's source cells (n_block_source, k)."""
+        own = values[self.target]
+        averages = np.full((len(self.source), own.shape[1]), np.nan)
+        for rows, mass in plan_tiles(self.plan):
+            sums = _sum(mass, 1)[:, None]
+            with np.errstate(invalid="ignore"):
+                averages[rows] = (mass @ own) / np.where(sums > 0, sums, np.nan)
+        return averages
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -122,10 +132,8 @@ class Coupling:
         (n_source, k); NaN where a source cell carries no mass.
         """
         averages = np.full((self.n_source, values.shape[1]), np.nan)
-        for tile in self.tiles():
-            mass = _sum(tile.mass, 1)[:, None]
-            with np.errstate(invalid="ignore"):
-                averages[tile.source] = (tile.mass @ values[tile.target]) / np.where(mass > 0, mass, np.nan)
+        for block in self.blocks:
+            averages[block.source] = block.pull(values)
         return averages
 
     def entropies(self) -> tuple[FloatArray, FloatArray]:

@@ -120,7 +120,8 @@ def relate(
         cells = block[known[block]]
         if len(cells) < FEWEST_CELLS:
             continue
-        x, y = (np.asarray(values[cells] - values[cells].mean(axis=0), dtype=np.float64) for values in (u, v))
+        x, y = (np.asarray(values[cells], dtype=np.float64) for values in (u, v))
+        x, y = x - x.mean(axis=0), y - y.mean(axis=0)
         n_cells[place], product[place] = len(cells), (x * y).sum()
         squares[:, place] = (x**2).sum(), (y**2).sum()
         null[:, place] = _permuted(x, y, rng, n_permutations)

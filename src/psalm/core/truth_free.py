@@ -123,8 +123,8 @@ class Noise:
         for place, block in enumerate(blocks):
             cells = block[known[block]]
             if len(cells) >= FEWEST_CELLS:
-                within = (values[cells] - values[cells].mean(axis=0) for values in (scores, error))
-                squares[:, place] = [(values**2).sum() for values in within]
+                own = (np.asarray(values[cells], dtype=np.float64) for values in (scores, error))
+                squares[:, place] = [((values - values.mean(axis=0)) ** 2).sum() for values in own]
         return cls(squares[0], squares[1])
 
     def reliability(self, blocks: IntArray | None = None) -> float:
