@@ -72,8 +72,8 @@ class Stage:
 
 
 def of_peer(peer: str) -> Stage:
-    """The comparison's rows of a peer: a table, and an environment, of its own."""
-    options = ("{data}", "--groups", peer, "--seeds", "1", "--peer-timeout", "3600")
+    """The comparison's rows of a peer: a table and an environment of its own, and a limit of seconds per run."""
+    options = ("{data}", "--groups", peer, "--seeds", "1", "--peer-timeout", "1200")
     return Stage(f"compare_{peer}", "accuracy/compare.py", options)
 
 
@@ -183,15 +183,18 @@ def main() -> int:
     accuracy = [stage for stage in chosen if not stage.times]
     speed = [stage for stage in chosen if stage.times and stage.name not in there]
     threads = max(1, len(os.sched_getaffinity(0)) // arguments.jobs)
-    with tqdm(total=len(accuracy) + len(speed), desc="stages", unit="stage", position=0) as progress:
-        for stages, jobs, each in ((accuracy, arguments.jobs, threads), (speed, 1, None)):
-            for done in together(stages, arguments, jobs, each):
-                progress.update()
-                if done.well:
-                    record.add(done, anew=done.stage.name not in there)
-                else:
-                    failed.append(done.stage.name)
-                record.write(arguments.jobs)
+    try:
+        with tqdm(total=len(accuracy) + len(speed), desc="stages", unit="stage", position=0) as progress:
+            for stages, jobs, each in ((accuracy, arguments.jobs, threads), (speed, 1, None)):
+                for done in together(stages, arguments, jobs, each):
+                    progress.update()
+                    if done.well:
+                        record.add(done, anew=done.stage.name not in there)
+                    else:
+                        failed.append(done.stage.name)
+                    record.write(arguments.jobs)
+    finally:  # also of a call that is interrupted
+        record.write(arguments.jobs)
     arguments.page.write_text(render(arguments.results))
     if failed:
         print(f"These stages failed, and the page lacks their rows: {', '.join(failed)}. Their output is in the .txt.")

@@ -152,17 +152,22 @@ def from_scores(evidence: Evidence) -> Iterator[Check | Missing]:
         yield from (Missing(name, str(reason)) for name in (SCORES, STABILITY, R2))
         return
     reliable = all(share >= verdicts.RELIABLE for share in shares.values())
-    estimates: list[list[FloatArray]] = [
-        [s + sign * np.nan_to_num(e) for s, e in zip(scores, errors, strict=True)] for sign in (1, -1)
-    ]
-    couplings = [again(pair).coupling for pair in estimates]
-    related = evidence.relate(estimates[1][0], couplings[0].pull(estimates[1][1]))
+    first = again(_estimate(scores, errors, 1)).coupling
+    other = _estimate(scores, errors, -1)
+    couplings = [first, again(other).coupling]
+    related = evidence.relate(other[0], first.pull(other[1]))
+    del other  # as large as all scores
     yield Check(SCORES, related.correlation, partial(verdicts.score_agreement, reliable=reliable))
     y = evidence.features
     same = evidence.relate(*(coupling.pull(y) for coupling in couplings))
     yield Check(STABILITY, same.correlation, partial(verdicts.stability, reliable=reliable))
     expectation = Expectation.of(evidence.coupling, y, evidence.coupling.pull(y), _apart(evidence, couplings))
     yield Check(R2, expectation.r2, partial(verdicts.expected_r2, reliable=reliable))
+
+
+def _estimate(scores: Sequence[FloatArray], errors: Sequence[FloatArray], sign: int) -> list[FloatArray]:
+    """Scores of both sides plus or minus their error."""
+    return [values + sign * np.nan_to_num(error) for values, error in zip(scores, errors, strict=True)]
 
 
 def _apart(evidence: Evidence, couplings: Sequence[Coupling]) -> list[Relation]:
