@@ -30,5 +30,14 @@ def test_too_few_components_are_said_to_be(scores, rng):
     assert basis.distance_error > 0.2
 
 
+def test_log_odds_are_read_back_to_the_stated_error(scores, rng):
+    """Independent: what is lost of the scores, relative to their spread around the mean cell."""
+    for n_most in (5, 15):
+        basis = find_basis(scores, rng.integers(5, size=600), 1e-9, n_most, rng)
+        lost = ((basis.expand(basis.compress(scores)) - scores) ** 2).sum()
+        spread = ((scores - scores.mean(axis=0)) ** 2).sum()
+        assert np.sqrt(lost / spread) == pytest.approx(basis.log_odds_error, rel=0.1)
+
+
 def test_cells_without_a_pair_of_their_treatment(scores, rng):
     assert find_basis(scores, np.full(600, -1), 0.05, 100, rng).distance_error <= 0.05

@@ -37,6 +37,14 @@ def test_rows_without_mass(rng):
     assert drawn.tolist() == [[-1] * 4, [1] * 4, [-1] * 4]
 
 
+def test_the_first_partner_is_drawn_too(rng):
+    plan = SparsePlan(sparse.csr_matrix(np.array([[1.0, 0.0], [0.5, 0.5]])))
+    drawn = Sampler(2, [(np.arange(2), np.array([7, 9]), plan)]).draw(np.arange(2), 200, rng)
+    assert (drawn[0] == 7).all()
+    assert 0.3 < (drawn[1] == 7).mean() < 0.7
+    assert set(drawn[1].tolist()) == {7, 9}
+
+
 def test_an_empty_plan(rng):
     plan = SparsePlan(sparse.csr_matrix((2, 2)))
     assert (Sampler(2, [(np.arange(2), np.arange(2), plan)]).draw(np.arange(2), 3, rng) == -1).all()
