@@ -83,16 +83,15 @@ def runs(results: Path) -> str:
     known = recorded(results).get("stages", {})
     if not known:
         return NOTHING
-    rows = {
-        name: {
-            "date": run["date"],
-            "minutes": format(run["seconds"] / 60, ".0f"),
-            "machine": run["machine"],
-            "versions": ", ".join([f"Python {run['python']}", *(f"{k} {v}" for k, v in run["versions"].items())]),
-        }
-        for name, run in known.items()
-    }
-    return markdown(pd.DataFrame(rows).T, "stage")
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for name, run in known.items():
+        versions = ", ".join([f"Python {run['python']}", *(f"{k} {v}" for k, v in run["versions"].items())])
+        alike.setdefault((run["date"], run["machine"], versions), []).append(f"{name} {run['seconds'] / 60:.0f}")
+    rows = [(date, ", ".join(names), machine, said) for (date, machine, said), names in alike.items()]
+    return markdown(
+        pd.DataFrame(rows, columns=["date", "stages and their minutes", "machine", "versions"]).set_index("date"),
+        "date",
+    )
 
 
 def calls(results: Path) -> str:

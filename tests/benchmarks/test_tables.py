@@ -105,10 +105,12 @@ def test_the_page_has_the_results(tmp_path, compared):
     compared[::-1].to_csv(tmp_path / "compare.csv", index=False)
     about = {"date": "2026-01-02", "python": "3.11", "machine": "two", "versions": {"psalm": "9"}, "seconds": 120}
     call = {"date": "2026-01-03", "jobs": 2, "seconds": 3600, "stages": ["compare", "images"]}
-    (tmp_path / "run.json").write_text(json.dumps({"stages": {"compare": about}, "calls": [call]}))
+    stages = {"compare": about, "images": about | {"seconds": 31}, "predict": about | {"date": "2026-01-04"}}
+    (tmp_path / "run.json").write_text(json.dumps({"stages": stages, "calls": [call]}))
     page = render(tmp_path)
     assert "| 2026-01-03 | 60 | 2 | compare, images |" in page
-    assert "| compare | 2026-01-02 | 2 | two | Python 3.11, psalm 9 |" in page
+    assert "| 2026-01-02 | compare 2, images 1 | two | Python 3.11, psalm 9 |" in page
+    assert "| 2026-01-04 | predict 2 | two | Python 3.11, psalm 9 |" in page
     table = page.split("**R² of")[1]
     assert table.index("| psalm, defaults | +0.100") < table.index("| other | −0.050"), (
         "psalm first, however it was run"
