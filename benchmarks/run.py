@@ -197,7 +197,9 @@ def main() -> int:
         record.write(arguments.jobs)
     arguments.page.write_text(render(arguments.results))
     if failed:
-        print(f"These stages failed, and the page lacks their rows: {', '.join(failed)}. Their output is in the .txt.")
+        print(
+            f"These stages failed, and the page lacks rows of theirs: {', '.join(failed)}. Their output is in the .txt."
+        )
     return int(bool(failed))
 
 

@@ -851,6 +851,7 @@ REFUSED += [
     bad("scored", match, TypeError, "`epsilon=None` is of type NoneType. Pass a number or a string", epsilon=None),
     bad("scored", match, ValueError, r"`tolerance=\(\)` must be a finite number above zero", tolerance=()),
     bad("scored", match, ValueError, r"`epsilon_absolute=\(1, 2\)` must be a finite number", epsilon_absolute=(1, 2)),
+    bad("treated", score, ValueError, "`checkpoint=.*` is no name. Pass a folder", checkpoint=""),
     bad("treated", score, ValueError, "With `rng=None` every call draws folds", rng=None, checkpoint="f"),
     bad("treated", score, ValueError, "is a file. Pass a folder", lambda _: Path("f").write_text(""), checkpoint="f"),
     *(

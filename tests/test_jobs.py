@@ -14,7 +14,7 @@ import psalm
 
 JOBS = Path(__file__).parents[1] / "docs" / "jobs"
 SRUN = """#!/bin/bash
-shift # the option of the first line of the test's script
+shift # --overlap, which is srun's own
 "$@" &
 "$@" &
 trap 'kill $(jobs -p)' TERM

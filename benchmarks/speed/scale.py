@@ -64,9 +64,9 @@ def cells(n_cells: int, design: Design) -> MuData:
         state = means[codes] + rng.normal(size=(n_cells, HIDDEN))
         seen = state @ rng.normal(size=(HIDDEN, design.components)) / np.sqrt(HIDDEN)
         labels = pd.Categorical.from_codes(codes, categories=[f"t{number}" for number in range(n_treatments)])
-        plates = pd.Categorical([f"p{number}" for number in range(n_blocks // n_treatments + 1)])
-        columns = {"perturbation": labels, "score": state[:, 0]}
-        columns["plate"] = pd.Categorical.from_codes(block // n_treatments, categories=plates)
+        plates = [f"p{number}" for number in range(n_blocks // n_treatments + 1)]
+        plate = pd.Categorical.from_codes(block // n_treatments, categories=plates)
+        columns = {"perturbation": labels, "plate": plate, "score": state[:, 0]}
         obs = pd.DataFrame(columns, index=[f"{name}{i}" for i in range(n_cells)])
         modalities[name] = AnnData((seen + rng.normal(size=seen.shape)).astype(np.float32), obs=obs)
     mdata = MuData(modalities)

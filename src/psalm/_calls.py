@@ -41,13 +41,13 @@ def recorded(step: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(step)
     def and_record(*args: P.args, **kwargs: P.kwargs) -> R:
-        require(kinds, signature.bind(*args, **kwargs).arguments)
+        given = signature.bind(*args, **kwargs)
+        require(kinds, given.arguments)
         data = args[0] if args else kwargs.get(next(iter(signature.parameters)))
         if not isinstance(data, MuData):
             return step(*args, **kwargs)
         known = record(data)
         result = step(*args, **kwargs)
-        given = signature.bind(*args, **kwargs)
         given.apply_defaults()
         if not given.arguments.get(DRY_RUN, False):
             data.uns[_keys.CALLS] = pd.concat([known, row(name, signature, dict(given.arguments))], ignore_index=True)

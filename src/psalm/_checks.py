@@ -63,15 +63,12 @@ def jobs(value: object) -> None:
 
 
 def folder(name: str, value: str | Path | None) -> None:
-    """Require a folder, which may be yet to be made, or None."""
-    if value is None:
+    """Require the name of a folder, which may be yet to be made, or None."""
+    if value is None or (str(value) and not Path(value).is_file()):
         return
-    if not isinstance(value, str | Path) or not str(value):
-        msg = f"`{name}={value!r}` must be the name of a folder, or None."
-        raise ValueError(msg)
-    if Path(value).is_file():
-        msg = f"`{name}={str(value)!r}` is a file. Pass a folder, which is made where it does not exist."
-        raise ValueError(msg)
+    what = "is a file" if str(value) else "is no name"
+    msg = f"`{name}={str(value)!r}` {what}. Pass a folder, which is made where it does not exist."
+    raise ValueError(msg)
 
 
 def generator(value: Any) -> np.random.Generator:

@@ -48,7 +48,7 @@ def test_every_stage_runs_and_what_failed_is_named(call, capsys):
     assert (status, ran) == (1, ["first", "second", "speed_one"])
     assert page == "first second speed_one"
     said = capsys.readouterr().out
-    assert "lacks their rows: fails." in said
+    assert "lacks rows of theirs: fails." in said
     assert (results / "first.txt").read_text() == "a table of first\n"
     known = json.loads((results / "run.json").read_text())
     assert sorted(known["stages"]) == sorted(known["calls"][0]["stages"]) == ["first", "second", "speed_one"]

@@ -10,12 +10,12 @@ import json
 from dataclasses import dataclass, fields, is_dataclass
 from hashlib import blake2b
 from importlib.metadata import version
-from os import getpid
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from scipy import sparse
 
+from psalm.core import files
 from psalm.core.matcher import BatchMatcher, Match
 from psalm.core.plan import EntropicPlan, SparsePlan
 
@@ -104,7 +104,7 @@ def name_of(matcher: Matcher, source: Side, target: Side) -> str:
 
 
 def write(path: Path, match: Match, source: Side, target: Side) -> None:
-    """Keep a match; whole or not at all."""
+    """Keep a match."""
     plan = match.plan
     if isinstance(plan, SparsePlan):
         mass = sparse.csr_matrix(plan.mass)
@@ -123,10 +123,8 @@ def write(path: Path, match: Match, source: Side, target: Side) -> None:
         )
         raise TypeError(msg)
     about["match"] = {field.name: _plain(getattr(match, field.name)) for field in fields(match) if field.name != "plan"}
-    part = path.with_suffix(f".{getpid()}.part")
-    with part.open("wb") as file:
+    with files.whole(path) as part, part.open("wb") as file:
         np.savez(file, about=np.array(json.dumps(about)), **arrays)
-    part.replace(path)
 
 
 def read(path: Path, source: Side, target: Side) -> Match | None:

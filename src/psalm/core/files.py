@@ -8,16 +8,17 @@ type that it does not know, unless told to.
 from __future__ import annotations
 
 import zipfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from importlib import import_module
+from os import getpid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 OWN = ("psalm.core.", "psalm._ensembles", "psalm._scores")
 LAYERS = ("psalm.core.", "torch.nn.modules.")
@@ -25,6 +26,14 @@ LAYERS = ("psalm.core.", "torch.nn.modules.")
 OBJECT, LAYER, TUPLE = "object", "layer", "tuple"
 """First entry of the tuples that stand for what is not plain."""
 PLAIN = (bool, int, float, str, type(None))
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Another place to write to, which becomes the file once all is written: it is there whole or not at all."""
+    part = path.with_suffix(f".{getpid()}.part")
+    yield part
+    part.replace(path)
 
 
 def write(path: str | Path, value: Any) -> None:

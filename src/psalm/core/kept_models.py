@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.metadata import version
-from os import getpid
 from pickle import PicklingError
 from typing import TYPE_CHECKING, Any
 
@@ -87,18 +86,16 @@ class KeptModels:
         return found
 
     def write(self, training: BoolArray, seed: int, member: Member) -> None:
-        """Keep a model; whole or not at all.
+        """Keep a model.
 
         Raises
         ------
         TypeError
             It cannot be written without running code when read.
         """
-        path = self.path(training, seed)
-        part = path.with_suffix(f".{getpid()}.part")
         try:
-            files.write(part, member)
+            with files.whole(self.path(training, seed)) as part:
+                files.write(part, member)
         except TypeError as reason:
             msg = f"`checkpoint` cannot keep the models of this classifier; leave it out. {reason}"
             raise TypeError(msg) from reason
-        part.replace(path)
