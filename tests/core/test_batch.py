@@ -27,12 +27,31 @@ def test_shifts_are_found_beside_the_treatments(confounded):
     np.testing.assert_allclose(shift[batches].mean(axis=0), 0, atol=1e-9)
 
 
+def test_shifts_of_more_batches_than_two(rng):
+    """Independent: least squares with a column for every treatment and batch. The last treatment has its own batch."""
+    codes = rng.integers(3, size=900)
+    batches = np.where(codes == 2, 3, rng.integers(3, size=900))
+    features = rng.normal(size=(900, 2)) + codes[:, None] + np.array([0.0, 2.0, -1.0, 0.0])[batches, None]
+    shift = BatchShift.fit(features, codes, batches, 4).shift
+    columns = np.hstack([np.eye(3)[codes], np.eye(4)[batches]])
+    expected = np.linalg.lstsq(columns, features, rcond=None)[0][3:]
+    np.testing.assert_allclose(shift[1:3] - shift[0], expected[1:3] - expected[0], atol=1e-8)
+    np.testing.assert_allclose(np.bincount(batches) @ shift, 0, atol=1e-8)
+
+
 def test_under_the_weights_treatment_and_batch_are_independent(confounded):
     _, codes, batches = confounded
     weights = balancing_weights(codes, batches)
     table = np.array([[weights[(codes == t) & (batches == b)].sum() for b in (0, 1)] for t in (0, 1)]) / 2000
     np.testing.assert_allclose(table, np.outer(table.sum(axis=1), table.sum(axis=0)), atol=1e-12)
     assert weights.mean() == pytest.approx(1)
+
+
+def test_weights_where_a_treatment_misses_a_batch():
+    """By hand: p(t) p(batch) over p(t, batch), such as (1/3 · 1/2) / (1/3) for treatment 0."""
+    codes, batches = np.array([0, 0, 1, 1, 1, 1]), np.array([0, 0, 0, 1, 1, 1])
+    raw = np.array([0.5, 0.5, 2.0, 2 / 3, 2 / 3, 2 / 3])
+    np.testing.assert_allclose(balancing_weights(codes, batches), raw / raw.mean())
 
 
 def test_scores_are_free_of_batches(confounded):

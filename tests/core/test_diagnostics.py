@@ -75,3 +75,11 @@ def test_standard_error_of_the_auc(rng):
         found.append(roc_auc_score(np.repeat([1, 0], [40, 60]), scores))
     said = diagnostics.auc_standard_error(np.array([np.mean(found)]), np.array([40]), np.array([60]))
     assert said[0] == pytest.approx(np.std(found), rel=0.2)
+
+
+def test_standard_error_of_the_auc_by_hand():
+    """Q1 is .75 / 1.25 = .6 and Q2 is 1.125 / 1.75 = 9/14, each multiplied by the other group's size less one."""
+    said = diagnostics.auc_standard_error(np.array([0.75, 0.75]), np.array([1, 4]), np.array([3, 1]))
+    none_more, three_more = 0.1875 + 2 * (9 / 14 - 0.5625), 0.1875 + 3 * (0.6 - 0.5625)
+    np.testing.assert_allclose(said, np.sqrt([none_more / 3, three_more / 4]))
+    assert diagnostics.auc_standard_error(np.array([1.0]), np.array([5]), np.array([5])).tolist() == [0.0]

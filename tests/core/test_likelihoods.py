@@ -97,3 +97,13 @@ def test_suited(rng):
     assert suited(np.zeros((5, 3))) == "gaussian"
     assert not counts(np.array([[1.5, 2.0]]))
     assert not counts(np.array([[-1.0, 2.0]]))
+
+
+def test_cells_of_unlike_size_do_not_look_overdispersed(rng):
+    """A Poisson count over its size s has the variance ``mean / s``, above the mean where some cells are small."""
+    size = rng.choice([0.2, 1.0, 1.0], size=(3000, 1))
+    rate = size * rng.uniform(0.5, 1.5, size=200)
+    assert suited(rng.poisson(rate).astype(float)) == "poisson"
+    assert suited(rng.poisson(rate * rng.gamma(5.0, 1 / 5.0, size=rate.shape)).astype(float)) == "nb"
+    empty = np.vstack([rng.poisson(rate), np.zeros((50, 200))]).astype(float)
+    assert suited(empty) == "poisson"

@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 import torch
 
 from psalm.core import losses
+from psalm.core.likelihoods import LIKELIHOODS
 
 
 def setting():
@@ -42,6 +44,20 @@ def test_two_draws_have_the_gradient_of_the_projected_loss_and_one_draw_has_not(
 def test_values_by_hand():
     y, f, g = (torch.tensor([values]) for values in ([1.0, 2.0], [0.0, 2.0], [3.0, 0.0]))
     assert losses.two_draw_product(y, f, g).tolist() == [[-2.0, 0.0]]
+
+
+def test_spread_by_hand():
+    """Counts of 6 in a cell of size 2 are 3 at size one; (3 − 1)² + 5 is 9, in units of a scale of 3 it is 1."""
+    likelihood = LIKELIHOODS["poisson"](1)
+    likelihood.fit(torch.tensor([1.0]), torch.tensor([3.0]))
+    target, size, variance = torch.tensor([[6.0]]), torch.tensor([[2.0]]), torch.tensor([[5.0]])
+    output, log_variance = torch.zeros(1, 1, requires_grad=True), torch.tensor([[np.log(2.0)]], requires_grad=True)
+    for around, expected in ((variance, 1.0), (variance[:, :0], 4 / 9)):
+        batch = losses.Batch((), target, size, around, torch.zeros(0))
+        loss = losses.spread_loss(likelihood, batch, output, log_variance)
+        assert loss.item() == pytest.approx((np.log(2) + expected / 2) / 2, rel=1e-6)
+    (slope,) = torch.autograd.grad(loss.sum(), output, allow_unused=True)
+    assert slope is None  # only the variance is learned here
 
 
 def test_the_mean_gradient_over_many_draws_is_that_of_the_projected_loss():
