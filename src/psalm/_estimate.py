@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psalm import _matches
+from psalm import _features, _matches
 from psalm.core.cross_fit import EVIDENCE_ENTRIES
 from psalm.core.estimate import estimate
 from psalm.core.matching import find_places
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
+    from mudata import MuData
 
     from psalm._blocks import Blocks
     from psalm._recipe import Recipe
@@ -27,6 +28,8 @@ COPIES = 4
 """How often the stored view exists while it is made and put into the container."""
 TRAINING_COPIES, CALIBRATION_COPIES = 2, 5
 """How often features exist for each model in training, and log-likelihoods while a calibration is learnt."""
+COMPARED_COPIES = 2
+"""How often features that averages are compared in exist: as they are and as z-scores."""
 
 
 def needs(
@@ -129,6 +132,12 @@ def of_scores(features: Mapping[str, Matrix], n_columns: int, compress_above: in
         "models in training": TRAINING_COPIES * n_jobs * largest,
         "calibration": CALIBRATION_COPIES * 8.0 * read,
     }
+
+
+def of_compared(mdata: MuData, target: str, use_rep: str | None) -> dict[str, float]:
+    """What features of the target take as averages are compared in them: dense, whatever they are stored as."""
+    found = _features.features(mdata, target, use_rep)
+    return {f"{found.said} of {target!r} as z-scores": COMPARED_COPIES * 8.0 * float(np.prod(found.values.shape))}
 
 
 def len_of(features: Matrix) -> int:

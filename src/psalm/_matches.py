@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 WIDE, N_COMPS = 200, 50
 """Features beyond so many are first reduced to so many components."""
+PORTION = 64
+"""Features put into z-scores at a time."""
 
 
 def write_coupling(mdata: MuData, key: str, source: str, target: str, mass: sparse.csr_matrix) -> None:
@@ -240,5 +242,10 @@ def compared_in(mdata: MuData, target: str, use_rep: str | None) -> FloatArray:
     values = found.dense()
     if found.said.startswith("obsm"):
         return values
-    spread = values.std(axis=0)
-    return np.asarray((values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0))
+    scores = np.empty_like(values)
+    for start in range(0, values.shape[1], PORTION):  # so that nothing as large as all features exists a third time
+        columns = slice(start, start + PORTION)
+        spread = values[:, columns].std(axis=0)
+        centred = values[:, columns] - values[:, columns].mean(axis=0)
+        scores[:, columns] = centred / np.where(spread > 0, spread, 1.0)
+    return scores

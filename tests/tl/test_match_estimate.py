@@ -75,7 +75,7 @@ def test_work_grows_as_the_method_does(matcher, growth):
 STEPS = {
     "tl.propensity": (lambda mdata: psalm.tl.propensity(mdata, progress=False), "pp.represent"),
     "tl.transfer": (lambda mdata: psalm.tl.transfer(mdata, source="a", target="b", keys=["X", "latent"]), "'X'.*dense"),
-    "tl.diagnose": (lambda mdata: psalm.tl.diagnose(mdata, progress=False), "Match and diagnose a sample"),
+    "tl.diagnose": (lambda mdata: psalm.tl.diagnose(mdata, progress=False), "fewer features, or match and diagnose"),
     "tl.predict": (lambda mdata: psalm.tl.predict(mdata, source="a", target="b", max_epochs=1), "dense.*target_rep"),
 }
 
@@ -89,6 +89,20 @@ def test_every_long_step_refuses_what_does_not_fit(matched, monkeypatch, step):
     with pytest.raises(MemoryError, match=f"`{step}` would need about .* GB are free. Most of it.*{change}"):
         run(matched)
     assert (set(matched.uns), {name: (set(one.obsm), set(one.obs)) for name, one in matched.mod.items()}) == before
+
+
+@pytest.mark.parametrize("step", ["evaluate", "diagnose"])
+def test_features_that_averages_are_compared_in_count(matched, monkeypatch, step):
+    """Twice as float64: 2 · 8 bytes · 240 cells · 5,000 features are 19 MB."""
+    for adata in matched.mod.values():
+        adata.obs["pair"] = np.arange(adata.n_obs)
+    matched["b"].obsm["wide_rep"] = np.zeros((240, 5000))
+    options = {"evaluate": {"truth": "pair"}, "diagnose": {"n_permutations": 9, "progress": False}}[step]
+    monkeypatch.setattr(_estimate, "available_bytes", lambda: 15e6)
+    with pytest.raises(MemoryError, match=rf"`tl.{step}` .*is for obsm\['wide_rep'\] of 'b'.*Pass `use_rep=`"):
+        getattr(psalm.tl, step)(matched, use_rep="wide_rep", **options)
+    assert not [key for key in matched.uns if key.startswith("match_")]
+    getattr(psalm.tl, step)(matched, **options)
 
 
 def test_need_of_scores_by_hand():

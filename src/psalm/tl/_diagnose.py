@@ -134,7 +134,7 @@ def diagnose(
         msg = f"`link_rep={link_rep!r}` would be ignored, as `links` names no features. Pass `links=`, or leave it out."
         raise ValueError(msg)
     params = _access.run(mdata, match_key, "tl.match", "match_key")["params"]
-    _require_memory(mdata, params)
+    _require_memory(mdata, params, use_rep)
     _access.claim(mdata, _keys.MatchKeys(match_key).diagnosis, STEP)
     coupling = _matches.coupling(mdata, match_key)
     if not coupling.blocks:
@@ -160,13 +160,16 @@ def diagnose(
     return verdicts.copy()
 
 
-def _require_memory(mdata: MuData, params: Mapping[str, Any]) -> None:
+def _require_memory(mdata: MuData, params: Mapping[str, Any], use_rep: str | None) -> None:
     """Refuse what does not fit: scores exist several times, as they are and plus and minus their error."""
     names = [mdata.mod[str(params[side])] for side in ("source", "target")]
     key = str(params["propensity_key"])
     entries = sum(float(np.prod(adata.obsm[key].shape)) for adata in names if key in adata.obsm)
-    change = "Match and diagnose a sample of the cells: `part = mdata[keep].copy()`."
-    _estimate.require("tl.diagnose", {"scores and their errors": SCORE_BYTES * entries}, change)
+    change = (
+        "Pass `use_rep=` with fewer features, or match and diagnose a sample of the cells: `part = mdata[keep].copy()`."
+    )
+    compared = _estimate.of_compared(mdata, str(params["target"]), use_rep)
+    _estimate.require(STEP, {"scores and their errors": SCORE_BYTES * entries} | compared, change)
 
 
 def _all(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _checks, _features, _keys, _matched, _matches, _truth
+from psalm import _access, _checks, _estimate, _features, _keys, _matched, _matches, _truth
 from psalm._calls import recorded
 from psalm._truth_scores import Truth, scored
 
@@ -90,6 +90,8 @@ def evaluate(
     ------
     KeyError
         ``truth`` or ``latent`` is missing in a modality.
+    MemoryError
+        It would not fit into the memory that is free.
     ValueError
         There are no true pairs, or values of ``truth`` occur twice.
 
@@ -124,6 +126,9 @@ def evaluate(
     if use_rep is not None and not paired:
         msg = f"`use_rep={use_rep!r}` would be ignored: no true pairs are known to compare features of. Leave it out."
         raise ValueError(msg)
+    if paired:
+        change = "Pass `use_rep=` with fewer features, or evaluate a sample of the cells: `part = mdata[keep].copy()`."
+        _estimate.require("tl.evaluate", _estimate.of_compared(mdata, names[1], use_rep), change)
     known = Truth(
         partner,
         _matches.compared_in(mdata, names[1], use_rep) if paired else None,
