@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,9 +200,12 @@ def peers(rows: pd.DataFrame) -> str:
 
 
 def pictures(rows: pd.DataFrame) -> str:
-    """Kinds and methods: medians and quartiles of the seeds."""
-    groups = rows.groupby(["kind", "method"], sort=False)
-    table = groups[["mse_ratio", "trace", "lift", "foscttm"]].agg(spread)
+    """Kinds and methods: medians and quartiles of the seeds, traces in the unit of the paper's table."""
+    groups = rows.assign(trace=1000 * rows["trace"]).groupby(["kind", "method"], sort=False)
+    table = groups[["mse_ratio", "trace", "lift", "foscttm", "expected"]].agg(spread)
+    for name in ("trace", "lift"):
+        table[name] = groups[name].agg(partial(spread, digits=1))
+    table = table.rename(columns={"mse_ratio": "MSE ÷ uniform", "trace": "trace (10⁻³)", "expected": "expected ratio"})
     table.insert(0, "method", table.index.get_level_values("method"))
     return markdown(table.droplevel("method"), "kind")
 
@@ -262,6 +266,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "notes": of_methods(notes),
     "peers": of_methods(peers),
     "images": of("images", pictures),
+    "images large": of("images_large", pictures),
     "citeseq match": of("citeseq", bone_marrow("match", ("foscttm", "foscttm_own", "trace", "trace_types", "lift"))),
     "citeseq predict": of("citeseq", bone_marrow("predict", ("r2", "r2_known"))),
     "predict": of("predict", predicted),

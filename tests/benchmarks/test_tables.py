@@ -126,3 +126,19 @@ def test_peers_have_tables_of_their_own_and_stand_beside_the_others(tmp_path, co
     found = TABLES["r2"](tmp_path)
     methods = [line.split(" | ")[0] for line in found.splitlines()[2:]]
     assert methods == ["| psalm, defaults", "| other", "| peer of theirs"]
+
+
+def test_pictures_show_traces_in_the_paper_s_unit():
+    from page import pictures
+
+    rows = pd.DataFrame({"kind": "hard", "method": "psalm", "seed": [0, 1, 2], "trace": [0.001, 0.0025, 0.003]})
+    table = pictures(rows.assign(mse_ratio=0.7, lift=[1.0, 2.0, 4.0], foscttm=0.25, expected=[0.9, None, None]))
+    header, _, line = table.splitlines()
+    assert header == "| kind | method | MSE ÷ uniform | trace (10⁻³) | lift | foscttm | expected ratio |"
+    assert line.split(" | ")[2:] == [
+        "0.700 (0.700 to 0.700)",
+        "2.5 (1.8 to 2.8)",
+        "2.0 (1.5 to 3.0)",
+        "0.250 (0.250 to 0.250)",
+        "0.900 |",
+    ]
