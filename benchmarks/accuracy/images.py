@@ -65,7 +65,7 @@ FIGURES = ("mse_ratio", "trace", "lift", "foscttm", "expected")
 
 @dataclass
 class Case:
-    """Pictures of one kind and seed, made and scored once, each when first asked for."""
+    """Pictures of one kind and seed, made and scored once, when first asked for."""
 
     kind: str
     seed: int
@@ -80,18 +80,12 @@ class Case:
         for name in ENDS:
             mdata[name].obsm["image"] = pooled(mdata[name].obsm["image"], given.pool)
         psalm.pp.treatment(mdata, "intervention")
-        return mdata
-
-    @cached_property
-    def scored(self) -> MuData:
-        """The same container, with scores by psalm's settings and by the paper's."""
-        given = self.arguments
         options = {"use_rep": "image", "n_folds": given.folds, "progress": False, "rng": self.seed}
-        options["classifier"] = ImageClassifier(max_epochs=given.epochs)
-        psalm.tl.propensity(self.mdata, n_repeats=given.repeats, **options)
+        options |= {"classifier": ImageClassifier(max_epochs=given.epochs), "checkpoint": given.checkpoint}
+        psalm.tl.propensity(mdata, n_repeats=given.repeats, **options)
         plain = {"n_repeats": 1, "calibration": "none", "prior": "own", "key_added": PAPER}
-        psalm.tl.propensity(self.mdata, **options, **plain)
-        return self.mdata
+        psalm.tl.propensity(mdata, **options, **plain)
+        return mdata
 
     @cached_property
     def problem(self) -> Problem:
@@ -100,14 +94,13 @@ class Case:
             pixels = self.mdata[name].obsm["image"].reshape(self.mdata.n_obs, -1).astype(np.float64)
             codes = self.mdata[name].obs["treatment"].cat.codes.to_numpy().astype(int)
             variables = np.arange(pixels.shape[1]).astype(str)
-            none = np.full((len(codes), len(np.unique(codes))), np.nan)  # the aligners here have scores of their own
-            sides.append(Modality(name, "features", pixels, codes, pixels, variables, none))
+            scores = self.mdata[name].obsm["propensity"].astype(np.float64)
+            sides.append(Modality(name, "features", pixels, codes, pixels, variables, scores))
         return Problem(self.kind, *sides, tuple(self.mdata[ENDS[0]].obs["treatment"].cat.categories))
 
     def run(self, method: str) -> dict[str, Any]:
         """Figures of one method; its seconds are those of the match."""
-        mdata = self.scored if method in (*OURS, PAPER_SNN) else self.mdata
-        names = dict(zip(("source", "target"), ENDS, strict=True))
+        mdata, names = self.mdata, dict(zip(("source", "target"), ENDS, strict=True))
         start = time.perf_counter()
         if method in OURS:
             psalm.tl.match(mdata, **names, progress=False, **OURS[method])
@@ -138,7 +131,7 @@ def aligners(case: Case) -> dict[str, Aligner]:
     size = case.arguments.size // case.arguments.pool
     autoencoder = AdversarialAutoencoder(image_shape=(3, size, size))
     return {
-        PAPER_SNN: lambda problem, _: by_angles(problem, [case.scored[name].obsm[PAPER] for name in ENDS]),
+        PAPER_SNN: lambda problem, _: by_angles(problem, [case.mdata[name].obsm[PAPER] for name in ENDS]),
         AUTOENCODER[0]: Embedded(autoencoder, SinkhornMatcher(0.05)),
         AUTOENCODER[1]: Embedded(autoencoder, SharedNeighborMatcher(1)),
         "SCOT": Scot(),
@@ -179,6 +172,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30, help="the most that the scores' network is trained for")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--checkpoint", type=Path, help="folder that keeps trained networks for other calls")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)

@@ -26,7 +26,8 @@ def test_what_is_asked_for_is_run(monkeypatch, tmp_path, capsys):
     file = tmp_path / "images.csv"
     sizes = ["--cells", "96", "--size", "16", "--pool", "2", "--folds", "2", "--repeats", "2"]
     chosen = ["--seeds", "2", "--first-seed", "3", "--kinds", "hard", "--methods", "treatment mean", "random partner"]
-    monkeypatch.setattr(sys, "argv", ["images.py", *sizes, *chosen, "--out", str(file)])
+    kept = tmp_path / "kept"
+    monkeypatch.setattr(sys, "argv", ["images.py", *sizes, *chosen, "--checkpoint", str(kept), "--out", str(file)])
     images.main()
     table = pd.read_csv(file)
     assert table[["seed", "method"]].to_numpy().tolist() == [
@@ -35,3 +36,4 @@ def test_what_is_asked_for_is_run(monkeypatch, tmp_path, capsys):
     np.testing.assert_allclose(table["mse_ratio"][::2], 1)
     assert (table["mse_ratio"][1::2] > 1.5).all()
     assert "96 pictures of 16 pixels" in capsys.readouterr().out
+    assert any(kept.iterdir())
