@@ -29,6 +29,7 @@ def test_samples_that_differ(rng):
 
 def test_too_few_cells_say_nothing(rng):
     assert np.isnan(energy_agreement(np.zeros((2, 2)), np.ones((9, 2)), rng).share)
+    assert energy_agreement(np.zeros((3, 2)), np.ones((9, 2)), rng).share == pytest.approx(1)
 
 
 def test_effective_dimensions(rng):

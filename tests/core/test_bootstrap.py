@@ -56,3 +56,10 @@ def test_small_groups_are_as_uncertain_as_they_are():
         every = estimate({"m": Ratio(values, np.ones(80))}, np.repeat(np.arange(40), 2), 40, rng, 400)["m"][-1]
         width.append(every.upper - every.lower)
     assert np.mean(width) == pytest.approx(2 * 1.96 / np.sqrt(80), rel=0.1)
+
+
+def test_groups_count_in_every_draw_as_they_count_in_all():
+    """Two cells of one and ten of zero: whatever is drawn, the mean of all is 2/12."""
+    values, groups = np.repeat([1.0, 0.0], [2, 10]), np.repeat([0, 1], [2, 10])
+    every = estimate({"m": Ratio(values, np.ones(12))}, groups, 2, np.random.default_rng(0), 50)["m"][-1]
+    np.testing.assert_allclose([every.value, every.lower, every.upper], 1 / 6)
