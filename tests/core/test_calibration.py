@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.optimize import approx_fprime
 from scipy.special import log_softmax, softmax
 
 from psalm.core.calibration import (
@@ -55,6 +56,25 @@ def test_vector_scaling_of_few_cells_stays_near_the_temperature(rng):
     codes = np.arange(12) % 6
     found = VectorCalibrator(ridge=1e6).fit(claimed, codes, np.zeros(6))
     np.testing.assert_allclose(found.weight, TemperatureCalibrator().fit(claimed, codes, np.zeros(6)).weight, rtol=1e-3)
+
+
+@pytest.mark.parametrize("ridge", [1.0, 50.0])
+def test_vector_scaling_is_where_its_penalised_loss_is_flat(rng, ridge):
+    """Independent: finite differences of the loss, written anew; the pull is towards the best temperature."""
+    codes = rng.integers(3, size=120)
+    log_l, log_prior = rng.normal(size=(120, 3)) * 2, np.log(np.full((120, 3), 1 / 3))
+    log_l[np.arange(120), codes] += np.array([0.5, 1.5, 4.0])[codes]
+    start = float(TemperatureCalibrator().fit(log_l, codes, log_prior).weight)
+    found = VectorCalibrator(ridge).fit(log_l, codes, log_prior)
+    labels = smoothed_labels(codes, 3)
+
+    def loss(flat):
+        weight, bias = flat.reshape(2, 3)
+        said = log_softmax(weight * log_l + bias + log_prior, axis=1)
+        return -(labels * said).sum() + ridge / 2 * ((weight - start) ** 2).sum() + ridge / 2 * (bias**2).sum()
+
+    slopes = approx_fprime(np.concatenate([found.weight, found.bias]), loss, 1e-6)
+    np.testing.assert_allclose(slopes, 0, atol=0.01)
 
 
 def test_isotonic_repairs_a_curve_that_no_temperature_can(rng):
