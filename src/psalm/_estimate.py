@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psalm import _features, _matches
+from psalm import _matches
 from psalm.core.cross_fit import EVIDENCE_ENTRIES
 from psalm.core.estimate import estimate
 from psalm.core.matching import find_places
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
-    from mudata import MuData
 
     from psalm._blocks import Blocks
+    from psalm._features import Features
     from psalm._recipe import Recipe
     from psalm.core._types import FloatArray, Matrix
 
@@ -134,10 +134,10 @@ def of_scores(features: Mapping[str, Matrix], n_columns: int, compress_above: in
     }
 
 
-def of_compared(mdata: MuData, target: str, use_rep: str | None) -> dict[str, float]:
-    """What features of the target take as averages are compared in them: dense, whatever they are stored as."""
-    found = _features.features(mdata, target, use_rep)
-    return {f"{found.said} of {target!r} as z-scores": COMPARED_COPIES * 8.0 * float(np.prod(found.values.shape))}
+def of_compared(found: Features) -> dict[str, float]:
+    """What features take as averages are compared in them: dense, whatever they are stored as, and as z-scores."""
+    copies = 1 if _matches.is_scaled(found) else COMPARED_COPIES
+    return {f"{found.said}, dense": copies * 8.0 * float(np.prod(found.values.shape))}
 
 
 def len_of(features: Matrix) -> int:

@@ -236,11 +236,20 @@ def narrowed(values: Matrix) -> FloatArray:
     return np.asarray(TruncatedSVD(N_COMPS, random_state=0).fit_transform(values), dtype=np.float64)
 
 
-def compared_in(mdata: MuData, target: str, use_rep: str | None) -> FloatArray:
-    """Features of the target (n_target, k) that averages are compared in: z-scores, or a representation as it is."""
-    found = _features.features(mdata, target, use_rep)
+def narrowed_width(n_features: int) -> int:
+    """How many columns :func:`narrowed` makes of so many."""
+    return n_features if n_features <= WIDE else N_COMPS
+
+
+def is_scaled(found: _features.Features) -> bool:
+    """Whether averages are compared in the features as they are: a representation, and not X or a layer."""
+    return found.said.startswith("obsm")
+
+
+def compared_in(found: _features.Features) -> FloatArray:
+    """Features of the target (n_target, k) as averages are compared in them: z-scores, or a representation as it is."""
     values = found.dense()
-    if found.said.startswith("obsm"):
+    if is_scaled(found):
         return values
     scores = np.empty_like(values)
     for start in range(0, values.shape[1], PORTION):  # so that nothing as large as all features exists a third time

@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 import psalm
-from psalm import _estimate
+from psalm import _estimate, _features
 from psalm.core.methods import METHODS
 
 
@@ -93,16 +93,23 @@ def test_every_long_step_refuses_what_does_not_fit(matched, monkeypatch, step):
 
 @pytest.mark.parametrize("step", ["evaluate", "diagnose"])
 def test_features_that_averages_are_compared_in_count(matched, monkeypatch, step):
-    """Twice as float64: 2 · 8 bytes · 240 cells · 5,000 features are 19 MB."""
+    """As float64, a representation once: 8 bytes · 240 cells · 10,000 features are 19 MB."""
     for adata in matched.mod.values():
         adata.obs["pair"] = np.arange(adata.n_obs)
-    matched["b"].obsm["wide_rep"] = np.zeros((240, 5000))
+    matched["b"].obsm["wide_rep"] = np.zeros((240, 10_000))
     options = {"evaluate": {"truth": "pair"}, "diagnose": {"n_permutations": 9, "progress": False}}[step]
     monkeypatch.setattr(_estimate, "available_bytes", lambda: 15e6)
-    with pytest.raises(MemoryError, match=rf"`tl.{step}` .*is for obsm\['wide_rep'\] of 'b'.*Pass `use_rep=`"):
+    with pytest.raises(MemoryError, match=rf"`tl.{step}` .*is for obsm\['wide_rep'\], dense.*Pass `use_rep=`"):
         getattr(psalm.tl, step)(matched, use_rep="wide_rep", **options)
     assert not [key for key in matched.uns if key.startswith("match_")]
     getattr(psalm.tl, step)(matched, **options)
+
+
+def test_need_of_compared_features_by_hand(matched):
+    """X is made dense and then z-scores; a representation is compared in as it is."""
+    of = {key: _features.features(matched, "b", key) for key in ("X", "propensity")}
+    assert list(_estimate.of_compared(of["X"]).values()) == [2 * 8 * matched["b"].n_obs * matched["b"].n_vars]
+    assert list(_estimate.of_compared(of["propensity"]).values()) == [8 * matched["b"].obsm["propensity"].size]
 
 
 def test_need_of_scores_by_hand():

@@ -126,12 +126,9 @@ def evaluate(
     if use_rep is not None and not paired:
         msg = f"`use_rep={use_rep!r}` would be ignored: no true pairs are known to compare features of. Leave it out."
         raise ValueError(msg)
-    if paired:
-        change = "Pass `use_rep=` with fewer features, or evaluate a sample of the cells: `part = mdata[keep].copy()`."
-        _estimate.require("tl.evaluate", _estimate.of_compared(mdata, names[1], use_rep), change)
     known = Truth(
         partner,
-        _matches.compared_in(mdata, names[1], use_rep) if paired else None,
+        _compared(mdata, names[1], use_rep) if paired else None,
         None if latent is None else _latents(mdata, names, latent),
         None if labels is None else _labels(mdata, names, labels),
         k,
@@ -144,6 +141,14 @@ def evaluate(
     table = _table(coupling, scored(coupling, known), stored.to_list(), _checks.generator(rng), n_bootstrap)
     mdata.uns[key] = table
     return table.copy()
+
+
+def _compared(mdata: MuData, target: str, use_rep: str | None) -> FloatArray:
+    """Features that averages are compared in, refused where they do not fit."""
+    found = _features.features(mdata, target, use_rep)
+    change = "Pass `use_rep=` with fewer features, or evaluate a sample of the cells: `part = mdata[keep].copy()`."
+    _estimate.require("tl.evaluate", _estimate.of_compared(found), change)
+    return _matches.compared_in(found)
 
 
 def _latents(mdata: MuData, names: tuple[str, str], key: str) -> tuple[FloatArray, FloatArray]:
