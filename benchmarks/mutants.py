@@ -6,8 +6,8 @@
 Each mutant is one change that cosmic-ray makes to a file of core that has tests of its own: another arithmetic operator
 or comparison, a number one higher or lower, a condition negated, True for False. It is written into a copy of the
 package, and `tests/core/test_FILE.py` is run, and nothing else: a survivor may still be noticed by the tests of the
-steps that use the file. All mutants of all files are as likely to be drawn. With `--out`, mutants in the file are not run
-again as long as their line reads the same.
+steps that use the file. Every mutant of all files is as likely to be drawn. With `--out`, mutants in the file are not
+run again as long as their line reads the same.
 """
 
 from __future__ import annotations
