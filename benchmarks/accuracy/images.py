@@ -179,6 +179,8 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--out", type=Path, help="every row as CSV; rows in it are not run again")
     arguments = parser.parse_args()
+    if arguments.pool < 1 or arguments.size % arguments.pool:
+        parser.error(f"--pool {arguments.pool} does not divide --size {arguments.size}: squares must tile the picture")
     warnings.filterwarnings("ignore", category=UserWarning)
     case_of = lru_cache(maxsize=1)(lambda kind, seed: Case(kind, seed, arguments))
     units = planned(arguments)

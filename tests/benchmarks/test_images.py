@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pandas as pd
+import pytest
 
 
 def test_means_over_squares_of_pixels(rng):
@@ -37,3 +38,13 @@ def test_what_is_asked_for_is_run(monkeypatch, tmp_path, capsys):
     assert (table["mse_ratio"][1::2] > 1.5).all()
     assert "96 pictures of 16 pixels" in capsys.readouterr().out
     assert any(kept.iterdir())
+
+
+@pytest.mark.parametrize("side", ["3", "0"])
+def test_squares_that_do_not_tile_a_picture_are_refused(side, monkeypatch, capsys):
+    import images
+
+    monkeypatch.setattr(sys, "argv", ["images.py", "--size", "16", "--pool", side])
+    with pytest.raises(SystemExit):
+        images.main()
+    assert f"--pool {side} does not divide --size 16" in capsys.readouterr().err
