@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from psalm.core.joint import Joint
     from psalm.core.scoring import Reference
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True)

@@ -123,8 +123,8 @@ class Evidence:
         error = _keys.PropensityKeys(key).error
         if any(error not in self.mdata.mod[name].obsm for name in self.names):
             return (
-                f"scores have no obsm[{error!r}]. Run `tl.propensity` with `n_repeats=2` or more, and match again; "
-                "scores of `tl.score` have none."
+                f"scores have no obsm[{error!r}]. Run `tl.propensity` with `n_repeats=2` or more (before `tl.score`, "
+                "too), and match again."
             )
         scores = [_scores.scores(self.mdata, name, key) for name in self.names]
         return scores, [np.asarray(self.mdata.mod[name].obsm[error]) for name in self.names]

@@ -140,8 +140,8 @@ def test_what_the_seed_does_counts_once_per_repeat():
         )
         for classifier in (LogisticClassifier(), Shaken(0.5))
     )
-    assert plain.chance == 0
-    assert shaken.chance > 0.8
+    assert plain.ensemble.chance == 0
+    assert shaken.ensemble.chance > 0.8
     added = 0.25 * (features**2).sum(axis=1).mean() * 2
     noise = [found.rows(np.arange(600)).noise.mean() for found in (plain, shaken)]
     # four repeats average it out to a quarter; were it taken for error of the cells it would count four times.
@@ -149,3 +149,6 @@ def test_what_the_seed_does_counts_once_per_repeat():
     assert noise[1] == pytest.approx(noise[0] + added / 4, rel=0.35)
     error = shaken.rows(np.arange(600)).error
     assert (error**2).sum(axis=1).mean() == pytest.approx(noise[1], rel=0.5)
+    # new cells are scored by all twenty members, over which it averages out
+    estimates = [found.ensemble.estimate(features).noise.mean() for found in (plain, shaken)]
+    assert estimates[1] == pytest.approx(estimates[0] + added / 20, rel=0.35)

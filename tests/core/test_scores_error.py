@@ -14,9 +14,9 @@ from psalm.core.calibration import NoCalibrator
 from psalm.core.classifier import FittedClassifier, log_shares
 from psalm.core.compression import Basis
 from psalm.core.cross_fit import CrossFit
+from psalm.core.ensemble import halves
 from psalm.core.layout import one_factor
 from psalm.core.logistic import LogisticClassifier
-from psalm.core.propensity import _halves
 from psalm.core.scoring import Reference, Scores
 
 N_TREATMENTS, N_FEATURES = 3, 4
@@ -70,7 +70,7 @@ def rows_of(fit, n_cells, rng, n_unlabelled=0):
 )
 def test_weights_of_the_halves_by_hand(n_repeats, means, variance):
     """Difference of two means, over its standard deviation where repeats are independent of unit variance."""
-    weights = _halves(n_repeats)
+    weights = halves(n_repeats)
     np.testing.assert_allclose(weights, np.array(means) / np.sqrt(variance))
     np.testing.assert_allclose((weights**2).sum(), 1)
     np.testing.assert_allclose(weights.sum(), 0, atol=1e-12)
@@ -282,23 +282,96 @@ def test_errors_of_all_factors_stand_side_by_side(factorial):
         np.testing.assert_allclose(squares(cells), cells.obs["propensity_noise"], rtol=1e-4)
 
 
-def test_scores_of_new_cells_leave_no_stale_error(treated, tmp_path):
-    """New cells have no error: repeats tell nothing of cells that all models score. An old one may not stay."""
+@pytest.mark.parametrize("n_repeats", [1, 2])
+def test_scores_of_new_cells_leave_no_stale_error(treated, tmp_path, n_repeats):
+    """An old error may not stay: it is replaced, or taken away where models of one repeat know none."""
     hidden = {name: treated[name].obs_names[:20] for name in ("a", "b")}
     for name, cells in hidden.items():
         treated[name].obs.loc[cells, "treatment"] = np.nan
-    propensity(treated, save=tmp_path / "m")
+    propensity(treated, n_repeats, save=tmp_path / "m")
     new = treated[[cell for cells in hidden.values() for cell in cells]].copy()
     alone = new["a"].copy()
     for cells in (alone, new["a"], new["b"]):
-        cells.obsm["propensity_error"] = np.ones((20, 4), np.float32)
+        cells.obsm["propensity_error"] = np.full((20, 4), 99, np.float32)
         cells.obsm["other_error"] = np.ones((20, 4), np.float32)
     psalm.tl.score(alone, tmp_path / "m", modality="a")
     psalm.tl.score(new, tmp_path / "m")
     for cells in (alone, new["a"], new["b"]):
-        assert "propensity_error" not in cells.obsm
         assert "other_error" in cells.obsm
-        assert cells.obs["propensity_noise"].isna().all()
+        if n_repeats == 1:
+            assert "propensity_error" not in cells.obsm
+            assert cells.obs["propensity_noise"].isna().all()
+        else:
+            assert np.abs(cells.obsm["propensity_error"]).max() < 10
+            assert (cells.obs["propensity_noise"] > 0).all()
+
+
+@pytest.mark.filterwarnings("ignore:Scores of . fill")
+def test_new_cells_of_factors_and_coordinates_have_errors(factorial, treated, tmp_path):
+    """Columns of all factors side by side, and of coordinates as many as these."""
+    kinds = {"factors": (factorial, {"score_on": "factors"}), "short": (treated, {"compress_above": 2})}
+    for kind, (mdata, options) in kinds.items():
+        names = [name for m in mdata.mod for name in mdata[m].obs_names[::4]]
+        trained = mdata[[name for name in mdata.obs_names if name not in set(names)]].copy()
+        if kind == "short":
+            options |= {"distance_error": 0.9}
+        propensity(trained, save=tmp_path / kind, **options)
+        new = mdata[names].copy()
+        psalm.tl.score(new, tmp_path / kind)
+        for name in mdata.mod:
+            cells = new[name]
+            assert cells.obsm["propensity_error"].shape == cells.obsm["propensity"].shape
+            # of one population as those that were trained on: about as noisy
+            ratio = cells.obs["propensity_noise"].mean() / trained[name].obs["propensity_noise"].mean()
+            assert 0.4 < ratio < 2.5
+
+
+@pytest.mark.parametrize("n_folds", [2, 5])
+def test_error_of_new_cells_has_the_variance_in_closed_form(rng, n_folds):
+    """Independent: as for the cells of training.
+
+    All new cells share one draw of the error of 12 means, of which the mean square over cells has a relative standard
+    deviation of at least sqrt(2 / 12) = 0.41; 0.05 over 60 cross-fits. Four times that.
+    """
+    n_cells, n_fits = 600, 60
+    new = draw(np.arange(90) % N_TREATMENTS, rng)
+    squares = ((new[:, None] - CENTRES) ** 2).sum(axis=2)
+    expected = (1 - 1 / N_TREATMENTS) * squares.sum(axis=1).mean() / (n_cells / N_TREATMENTS)
+    noise, error = np.zeros((2, n_fits))
+    for position in range(n_fits):
+        estimate = rows_of(cross_fit(n_folds, 2, calibrator=NoCalibrator()), n_cells, rng)[0].ensemble.estimate(new)
+        noise[position], error[position] = estimate.noise.mean(), (estimate.error**2).sum(axis=1).mean()
+        np.testing.assert_allclose(estimate.error.sum(axis=1), 0, atol=1e-9)
+    assert noise.mean() == pytest.approx(expected, rel=0.2)
+    assert error.mean() == pytest.approx(expected, rel=0.2)
+
+
+def test_error_of_new_cells_by_hand(rng):
+    """Independent: two repeats of two folds, each member alone."""
+    found, _ = rows_of(cross_fit(2, 2), 90, rng)
+    new = draw(np.arange(7) % N_TREATMENTS, rng)
+    a, b, c, d = (member.calibrated(member.log_likelihood(new, None)) for member in found.ensemble.members)
+    estimate = found.ensemble.estimate(new)
+    np.testing.assert_allclose(estimate.log_odds, (a + b + c + d) / 4)
+    np.testing.assert_allclose(estimate.noise, np.var([a, b, c, d], axis=0).sum(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(estimate.error, (a - b + c - d) / 2 / np.sqrt(2), atol=1e-9)
+
+
+def test_error_of_new_cells_is_as_large_as_scores_vary_over_training_sets():
+    """Independent: 40 training sets of one population and the same new cells, as for cells of training above."""
+    rng = np.random.default_rng(0)
+    codes, n_sets = np.arange(330) % N_TREATMENTS, 40
+    new, fit = draw(codes[:30], rng), cross_fit(n_repeats=2, classifier=LogisticClassifier())
+    scores, errors = np.zeros((2, n_sets, 30, N_TREATMENTS))
+    noise = np.zeros(n_sets)
+    for position in range(n_sets):
+        estimate = fit(draw(codes, rng), codes, N_TREATMENTS, rng).ensemble.estimate(new)
+        scores[position], errors[position], noise[position] = estimate.log_odds, estimate.error, estimate.noise.mean()
+    true = scores.var(axis=0, ddof=1).sum(axis=1).mean()
+    assert 0.6 < noise.mean() / true < 1.7
+    assert 0.5 < (errors**2).sum(axis=2).mean() / true < 2
+    products = ((scores - scores.mean(axis=0)) * errors).sum(axis=(1, 2))
+    assert abs(products.mean()) < 4 * products.std(ddof=1) / np.sqrt(n_sets)
 
 
 @pytest.mark.filterwarnings("ignore:. does not tell")  # few cells a treatment

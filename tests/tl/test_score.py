@@ -26,6 +26,9 @@ def test_new_cells_are_scored_by_the_ensemble_and_can_be_matched(saved):
     assert np.corrcoef(new["a"].obsm["propensity"].ravel(), truth.ravel())[0, 1] > 0.6
     psalm.tl.match(new, source="a", target="b", progress=False)
     assert psalm.get.coupling(new).shape == (40, 40)
+    assert not np.isclose(new.uns["match"]["table"]["epsilon_relative"], 0.2).any()  # chosen from the noise
+    said = psalm.tl.diagnose(new, progress=False).set_index("check")["value"]
+    assert np.isfinite(said[["reliability", "expected R²"]]).all()
     with pytest.raises(ValueError, match=r"come from `tl.score`, which has no report"):
         psalm.pl.propensity(new)
 

@@ -102,10 +102,11 @@ class CrossFit:
             repeat, whole = self._calibrate(inputs, folds, trained, rng)
             repeats.append(repeat)
             members += whole
-        found = Propensity(features, codes, batches, tuple(repeats), Ensemble(tuple(members)))
+        ensemble = Ensemble(tuple(members), tuple(len(repeat.members) for repeat in repeats))
+        found = Propensity(features, codes, batches, tuple(repeats), ensemble)
         if not self._asks_chance:
             return found
-        found = replace(found, chance=self._chance(inputs, found, first_seeds))
+        found = replace(found, ensemble=replace(ensemble, chance=self._chance(inputs, found, first_seeds)))
         tick()
         return found
 

@@ -53,10 +53,44 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """What an ensemble says of some cells.
+
+    Parameters
+    ----------
+    log_odds
+        Centred log-odds (n_cells, n_treatments), calibrated and capped.
+    noise
+        (n_cells,) error variance of ``log_odds``, summed over treatments, by the jackknife: members of one repeat are
+        trained without one of its folds each (Shao and Wu, 1989). What the seed does averages out over the members.
+        NaN with one repeat.
+    error
+        (n_cells, n_treatments) one draw of that error, of variance ``noise`` in all and uncorrelated with it: the
+        members without a fold of the first half against those without one of the second. NaN as ``noise``.
+    """
+
+    log_odds: FloatArray
+    noise: FloatArray
+    error: FloatArray
+
+
+@dataclass(frozen=True)
 class Ensemble:
-    """All models of a cross-fit, for cells that none of them has seen."""
+    """All models of a cross-fit, for cells that none of them has seen.
+
+    Parameters
+    ----------
+    members
+        One repeat after the other.
+    sizes
+        Number of members of each repeat.
+    chance
+        Share of the variance between repeats that comes from the classifier's seed.
+    """
 
     members: tuple[Member, ...]
+    sizes: tuple[int, ...]
+    chance: float = 0.0
 
     @property
     def n_treatments(self) -> int:
@@ -65,7 +99,31 @@ class Ensemble:
 
     def log_odds(self, features: Matrix, batches: IntArray | None = None) -> FloatArray:
         """Mean over the members (n_cells, n_treatments)."""
-        total = np.zeros((features.shape[0], self.n_treatments))
-        for member in self.members:
-            total += member.calibrated(member.log_likelihood(features, batches))
-        return total / len(self.members)
+        return self.estimate(features, batches).log_odds
+
+    def estimate(self, features: Matrix, batches: IntArray | None = None) -> Estimate:
+        """Mean over the members, and how far it may be off."""
+        n_cells, n_members = features.shape[0], len(self.members)
+        mean, error = np.zeros((2, n_cells, self.n_treatments))
+        squares = np.zeros(n_cells)
+        weights = np.concatenate([halves(size) for size in self.sizes]) / np.sqrt(len(self.sizes))
+        for member, weight in zip(self.members, weights, strict=True):
+            said = member.calibrated(member.log_likelihood(features, batches))
+            mean += said / n_members
+            squares += (said**2).sum(axis=1) / n_members
+            error += weight * said
+        if len(self.sizes) == 1:
+            return Estimate(mean, np.full(n_cells, np.nan), np.full_like(error, np.nan))
+        n_folds = max(self.sizes)
+        factor = (n_folds - 1) * (1 - self.chance) + self.chance / n_members
+        of_error = n_folds / (n_folds - 1) * (1 - self.chance) + self.chance  # folds of a repeat: complements
+        noise = np.maximum(squares - (mean**2).sum(axis=1), 0.0) * factor
+        return Estimate(mean, noise, error * np.sqrt(factor / of_error))
+
+
+def halves(n: int) -> FloatArray:
+    """Weights (n,) of estimates in the difference of their halves' means, which has the variance of one."""
+    first = np.arange(n) < (n + 1) // 2
+    sizes = first.sum(), max(1, (~first).sum())
+    weights = np.where(first, 1 / sizes[0], -1 / sizes[1])
+    return np.asarray(weights / np.sqrt(1 / sizes[0] + 1 / sizes[1]))

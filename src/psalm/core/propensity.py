@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from psalm.core.ensemble import halves
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -71,8 +73,6 @@ class Propensity:
         Trained and calibrated.
     ensemble
         All models, for cells without a treatment and for new cells.
-    chance
-        Share of the variance between repeats that comes from the classifier's seed.
     """
 
     features: Matrix
@@ -80,7 +80,6 @@ class Propensity:
     batches: IntArray | None
     repeats: tuple[Repeat, ...]
     ensemble: Ensemble
-    chance: float = 0.0
 
     @property
     def n_treatments(self) -> int:
@@ -112,7 +111,7 @@ class Propensity:
         """Out-of-fold scores of some cells; what is uncalibrated is NaN for cells without a treatment."""
         found, claimed, error = np.zeros((3, len(cells), self.n_treatments))
         squares, n_repeats, n_folds = np.zeros(len(cells)), len(self.repeats), 0
-        for repeat, sign in zip(self.repeats, _halves(n_repeats), strict=True):
+        for repeat, sign in zip(self.repeats, halves(n_repeats), strict=True):
             n_folds = max(n_folds, len(repeat.members))
             for fold, member in repeat.members.items():
                 own = np.flatnonzero(repeat.folds[cells] == fold)
@@ -125,7 +124,8 @@ class Propensity:
                     error[own] += sign * calibrated
         spread = np.full(len(cells), np.nan)
         if n_repeats > 1:  # a repeat trains on a share 1 − 1/K of the cells: its variance, given them, is 1/(K − 1)
-            factor = (n_folds - 1) * (1 - self.chance) + self.chance / n_repeats
+            chance = self.ensemble.chance
+            factor = (n_folds - 1) * (1 - chance) + chance / n_repeats
             spread = np.maximum(squares - (found**2).sum(axis=1), 0.0) * n_repeats / (n_repeats - 1) * factor
             error *= np.sqrt(factor)
         else:
@@ -138,14 +138,6 @@ class Propensity:
 
     def _inputs(self, cells: IntArray) -> tuple[Matrix, IntArray | None]:
         return self.features[cells], None if self.batches is None else self.batches[cells]
-
-
-def _halves(n_repeats: int) -> FloatArray:
-    """Weight of each repeat in the difference of both halves' means, which has the variance of one repeat."""
-    first = np.arange(n_repeats) < (n_repeats + 1) // 2
-    sizes = first.sum(), max(1, (~first).sum())
-    weights = np.where(first, 1 / sizes[0], -1 / sizes[1])
-    return np.asarray(weights / np.sqrt(1 / sizes[0] + 1 / sizes[1]))
 
 
 def as_rows(features: Matrix) -> Matrix:

@@ -170,8 +170,9 @@ def score_new(
     for start in range(0, features.shape[0], size):
         cells = np.arange(start, min(start + size, features.shape[0]))
         batch = None if batches is None else batches[cells]
-        parts = [ensemble.log_odds(features[cells], batch) for ensemble in ensembles]
-        scores.fill(cells, shifted(scores.layout, parts, shift))
+        parts = [ensemble.estimate(features[cells], batch) for ensemble in ensembles]
+        noise, error = np.sum([part.noise for part in parts], axis=0), np.hstack([part.error for part in parts])
+        scores.fill(cells, shifted(scores.layout, [part.log_odds for part in parts], shift), noise, error)
 
 
 def own_and_response(
