@@ -4,7 +4,8 @@
     python benchmarks/accuracy/images.py --cells 20000 --size 128 --pool 4 --epochs 3 --folds 2 --repeats 12
 
 The pictures are those of `psalm.datasets.interventional_images`, each seen in both views; names are the pairs. Scores
-are those of a small convolutional network on the pictures, out of fold. Kinds: "hard" is the paper's, "soft" has
+are those of a small convolutional network on the pictures, out of fold, or with `--train` those of all networks that
+were trained on as many other pictures, as in the paper. Kinds: "hard" is the paper's, "soft" has
 treatments that overlap and a known propensity, "A1 violated" also tints one view by the treatment. Rows: psalm's
 matchers on these scores; the paper's settings on the same network (uncalibrated scores, ε = 0.05 absolute, or one
 shared neighbour by angles; the paper's scores are in-sample); the autoencoder of `aligners/`, convolutional here; SCOT
@@ -20,6 +21,7 @@ cores enough. With `--out`, finished rows are kept in the file and not run again
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 import warnings
 from dataclasses import dataclass
@@ -51,6 +53,8 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 ENDS = ("view1", "view2")
 PAPER = "paper"
+FIRST_TRAINING_SEED = 1000
+"""Of pictures that are trained on and not matched: other ones than those of any seed that is matched."""
 OURS: dict[str, dict[str, Any]] = {
     "psalm, defaults": {},
     "psalm, snn": {"method": "snn"},
@@ -73,19 +77,40 @@ class Case:
 
     @cached_property
     def mdata(self) -> MuData:
+        mdata = self._pictures(self.arguments.cells, self.seed)
+        other = None
+        if self.arguments.train:
+            other = self._pictures(self.arguments.train, FIRST_TRAINING_SEED + self.seed)
+            for name in ENDS:
+                other[name].obs_names = "train_" + other[name].obs_names
+            other.update()
+        plain = {"n_repeats": 1, "calibration": "none", "prior": "own", "key_added": PAPER}
+        for options in ({"n_repeats": self.arguments.repeats}, plain):
+            self._score(mdata, other, **options)
+        return mdata
+
+    def _pictures(self, n_cells: int, seed: int) -> MuData:
         given = self.arguments
         mdata = psalm.datasets.interventional_images(
-            given.cells, size=given.size, paired=True, rng=self.seed, **KINDS[self.kind]
+            n_cells, size=given.size, paired=True, rng=seed, **KINDS[self.kind]
         )
         for name in ENDS:
             mdata[name].obsm["image"] = pooled(mdata[name].obsm["image"], given.pool)
         psalm.pp.treatment(mdata, "intervention")
-        options = {"use_rep": "image", "n_folds": given.folds, "progress": False, "rng": self.seed}
-        options |= {"classifier": ImageClassifier(max_epochs=given.epochs), "checkpoint": given.checkpoint}
-        psalm.tl.propensity(mdata, n_repeats=given.repeats, **options)
-        plain = {"n_repeats": 1, "calibration": "none", "prior": "own", "key_added": PAPER}
-        psalm.tl.propensity(mdata, **options, **plain)
         return mdata
+
+    def _score(self, mdata: MuData, other: MuData | None, **options: Any) -> None:
+        """Out of fold; or, where there are other pictures, by all networks that are trained on these."""
+        given = self.arguments
+        options |= {"classifier": ImageClassifier(max_epochs=given.epochs), "checkpoint": given.checkpoint}
+        options |= {"use_rep": "image", "n_folds": given.folds, "progress": False, "rng": self.seed}
+        if other is None:
+            psalm.tl.propensity(mdata, **options)
+            return
+        key = options.pop("key_added", "propensity")
+        with tempfile.TemporaryDirectory() as folder:
+            psalm.tl.propensity(other, save=Path(folder) / "models", key_added=key, **options)
+            psalm.tl.score(mdata, Path(folder) / "models", key_added=key)
 
     @cached_property
     def problem(self) -> Problem:
@@ -154,7 +179,8 @@ def by_truth(problem: Problem, scores: list[np.ndarray]) -> list[np.ndarray]:
 
 def planned(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """What is to be run; the true propensity is known for "soft" only."""
-    sizes = {name: getattr(arguments, name) for name in ("cells", "size", "pool", "epochs", "folds", "repeats")}
+    names = ("cells", "train", "size", "pool", "epochs", "folds", "repeats")
+    sizes = {name: getattr(arguments, name) for name in names}
     return [
         sizes | {"kind": kind, "seed": seed, "method": method}
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds)
@@ -167,6 +193,7 @@ def planned(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=4000)
+    parser.add_argument("--train", type=int, default=0, help="other pictures to train on; 0: those matched, in folds")
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--pool", type=int, default=1, help="side in pixels of the squares averaged; divides --size")
     parser.add_argument("--epochs", type=int, default=30, help="the most that the scores' network is trained for")

@@ -48,3 +48,19 @@ def test_squares_that_do_not_tile_a_picture_are_refused(side, monkeypatch, capsy
     with pytest.raises(SystemExit):
         images.main()
     assert f"--pool {side} does not divide --size 16" in capsys.readouterr().err
+
+
+def test_other_pictures_are_trained_on(monkeypatch, tmp_path):
+    """Scores of no picture that is matched come from networks that have seen it: `tl.score` refuses that."""
+    import images
+
+    file, methods = tmp_path / "images.csv", ["psalm, defaults", "paper's settings, OT"]
+    sizes = ["--cells", "120", "--train", "240", "--size", "16", "--folds", "2", "--repeats", "2", "--epochs", "2"]
+    chosen = ["--seeds", "1", "--kinds", "soft", "--methods", *methods]
+    monkeypatch.setattr(sys, "argv", ["images.py", *sizes, *chosen, "--out", str(file)])
+    images.main()
+    table = pd.read_csv(file).set_index("method")
+    assert list(table.index) == methods
+    assert (table[["cells", "train"]] == [120, 240]).all(axis=None)
+    assert np.isfinite(table.loc["psalm, defaults", "expected"])  # the error of new pictures' scores is known
+    assert table["mse_ratio"].between(0, 3).all()
