@@ -28,6 +28,7 @@ COPIES = 4
 """How often the stored view exists while it is made and put into the container."""
 TRAINING_COPIES, CALIBRATION_COPIES = 2, 5
 """How often features exist for each model in training, and log-likelihoods while a calibration is learnt."""
+MATRIX_AXES = 2
 COMPARED_COPIES = 2
 """How often features that averages are compared in exist: as they are and as z-scores."""
 
@@ -131,6 +132,23 @@ def of_scores(features: Mapping[str, Matrix], n_columns: int, compress_above: in
         "scores and their errors": 2.0 * 4 * n_cells * width,
         "models in training": TRAINING_COPIES * n_jobs * largest,
         "calibration": CALIBRATION_COPIES * 8.0 * read,
+    }
+
+
+def of_new_scores(features: Matrix, width: int) -> dict[str, float]:
+    """What :func:`psalm.tl.score` takes of one modality: images and sparse matrices stay as they are.
+
+    Parameters
+    ----------
+    features
+        (n_cells, n_features), or images.
+    width
+        Columns that are kept.
+    """
+    copied = np.ndim(features) == MATRIX_AXES and not hasattr(features, "nnz")
+    return {
+        "features as float64": bytes_of(features) if copied else 0.0,
+        "scores and their errors": 2.0 * 4 * len_of(features) * width,
     }
 
 

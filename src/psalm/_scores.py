@@ -43,6 +43,11 @@ class Kept:
     layout: Layout
     basis: Basis | None = None
 
+    @property
+    def width(self) -> int:
+        """Columns of the scores as they are kept."""
+        return self.layout.n_columns if self.basis is None else len(self.basis.loadings)
+
     def log_odds(self, values: FloatArray) -> FloatArray:
         """Log-odds (n_cells, n_columns) of scores as they are kept."""
         values = np.asarray(values, dtype=np.float64)

@@ -3,6 +3,7 @@ import pytest
 
 import psalm
 from psalm._containers import stack
+from psalm._progress import bar
 
 
 @pytest.fixture
@@ -90,3 +91,31 @@ def test_bad_input(saved, call, error, message):
     _, new, file = saved
     with pytest.raises(error, match=message):
         call(new, file)
+
+
+def test_what_does_not_fit_is_refused(saved, monkeypatch):
+    """320 numbers of 12 features as float64 and two tables of scores: more than a kilobyte; nothing is written."""
+    _, new, file = saved
+    monkeypatch.setattr(psalm._estimate, "available_bytes", lambda: 1000.0)
+    with pytest.raises(MemoryError, match=r"`tl.score` would need about .* GB are free.*Score some of the cells"):
+        psalm.tl.score(new, file)
+    assert all("propensity" not in new[name].obsm for name in ("a", "b"))
+
+
+@pytest.mark.parametrize("show", [True, False])
+def test_a_bar_counts_models(saved, monkeypatch, show):
+    """Two repeats of five folds for each modality."""
+    import psalm.tl._score as module
+
+    _, new, file = saved
+    asked, made = [], []
+
+    def noted(*given, **options):
+        asked.append((*given, options["show"]))
+        made.append(bar(*given, **options))
+        return made[-1]
+
+    monkeypatch.setattr(module, "bar", noted)
+    psalm.tl.score(new, file, progress=show)
+    assert asked == [(10, "scores of a", show), (10, "scores of b", show)]
+    assert [one.n for one in made] == [10 * show, 10 * show]

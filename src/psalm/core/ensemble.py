@@ -12,6 +12,8 @@ from psalm.core.calibration import as_claimed
 from psalm.core.log_odds import cap_certainty, centre
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from psalm.core._types import FloatArray, IntArray, Matrix
     from psalm.core.batch import BatchShift
     from psalm.core.calibration import Calibration
@@ -101,8 +103,10 @@ class Ensemble:
         """Mean over the members (n_cells, n_treatments)."""
         return self.estimate(features, batches).log_odds
 
-    def estimate(self, features: Matrix, batches: IntArray | None = None) -> Estimate:
-        """Mean over the members, and how far it may be off."""
+    def estimate(
+        self, features: Matrix, batches: IntArray | None = None, tick: Callable[[], object] = lambda: None
+    ) -> Estimate:
+        """Mean over the members, and how far it may be off; ``tick`` is called after each member."""
         n_cells, n_members = features.shape[0], len(self.members)
         mean, error = np.zeros((2, n_cells, self.n_treatments))
         squares = np.zeros(n_cells)
@@ -112,6 +116,7 @@ class Ensemble:
             mean += said / n_members
             squares += (said**2).sum(axis=1) / n_members
             error += weight * said
+            tick()
         if len(self.sizes) == 1:
             return Estimate(mean, np.full(n_cells, np.nan), np.full_like(error, np.nan))
         n_folds = max(self.sizes)

@@ -14,6 +14,7 @@ from psalm.core.propensity import CHUNK_ENTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from psalm.core._types import FloatArray, IntArray, Matrix
     from psalm.core.compression import Basis
@@ -151,7 +152,12 @@ def score_all(
 
 
 def score_new(
-    ensembles: Sequence[Ensemble], features: Matrix, batches: IntArray | None, shift: FloatArray, scores: Scores
+    ensembles: Sequence[Ensemble],
+    features: Matrix,
+    batches: IntArray | None,
+    shift: FloatArray,
+    scores: Scores,
+    progress: Callable[[int], AbstractContextManager[Callable[[], object]]],
 ) -> None:
     """Score cells that no model has seen.
 
@@ -165,14 +171,18 @@ def score_new(
         (n_columns,) to the prior wanted.
     scores
         Filled in place.
+    progress
+        Opened with how often a model will score a portion of the cells; what it gives is called after each.
     """
+    n_cells = features.shape[0]
     size = max(1, CHUNK_ENTRIES // scores.layout.n_columns)
-    for start in range(0, features.shape[0], size):
-        cells = np.arange(start, min(start + size, features.shape[0]))
-        batch = None if batches is None else batches[cells]
-        parts = [ensemble.estimate(features[cells], batch) for ensemble in ensembles]
-        noise, error = np.sum([part.noise for part in parts], axis=0), np.hstack([part.error for part in parts])
-        scores.fill(cells, shifted(scores.layout, [part.log_odds for part in parts], shift), noise, error)
+    portions = [np.arange(start, min(start + size, n_cells)) for start in range(0, n_cells, size)]
+    with progress(len(portions) * sum(len(ensemble.members) for ensemble in ensembles)) as tick:
+        for cells in portions:
+            batch = None if batches is None else batches[cells]
+            parts = [ensemble.estimate(features[cells], batch, tick) for ensemble in ensembles]
+            noise, error = np.sum([part.noise for part in parts], axis=0), np.hstack([part.error for part in parts])
+            scores.fill(cells, shifted(scores.layout, [part.log_odds for part in parts], shift), noise, error)
 
 
 def own_and_response(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from mudata import MuData
 
-from psalm import _access, _checks, _ensembles, _features, _keys, _scores
+from psalm import _access, _checks, _ensembles, _estimate, _features, _keys, _scores
 from psalm._calls import recorded
+from psalm._progress import bar
 from psalm.core.propensity import as_rows
 from psalm.core.scoring import Scores, score_new
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from anndata import AnnData
@@ -29,6 +31,7 @@ def score(
     *,
     modality: str | None = None,
     trusted: Sequence[str] = (),
+    progress: bool = True,
     key_added: str = _keys.PROPENSITY,
 ) -> None:
     """Score new cells with the ensemble that :func:`psalm.tl.propensity` saved.
@@ -45,6 +48,8 @@ def score(
     trusted
         Full names of types in the file that may be built although they are not known to be harmless: those of a
         classifier of yours. The error that asks for them lists them.
+    progress
+        Show a bar of the models that have scored the cells.
     key_added
         Name of the slots that are written.
 
@@ -61,6 +66,8 @@ def score(
     ------
     FileNotFoundError
         There is no such file.
+    MemoryError
+        More is needed than is free.
     ValueError
         The file is another one or holds types that are not trusted, cells were trained on (their scores would be
         in-sample), features are not those of training or lie in another space, or slots are yours
@@ -90,7 +97,7 @@ def score(
     written = isinstance(data, MuData) and _access.is_run(data, key_added, _scores.STEP)
     for name, adata in cells.items():
         _scores.claim(adata, name, key_added, written=written)
-    found = {name: _scored(adata, name, stored, treatments) for name, adata in cells.items()}
+    found = {name: _scored(adata, name, stored, treatments, progress=progress) for name, adata in cells.items()}
     for name, scores in found.items():
         _scores.write(cells[name], key_added, scores, cells[name].obs.get(stored.treatment))
     if mdata is not None:
@@ -118,7 +125,7 @@ def _cells(data: MuData | AnnData, stored: _ensembles.Stored, modality: str | No
     return cells
 
 
-def _scored(adata: AnnData, name: str, stored: _ensembles.Stored, treatments: pd.Index) -> Scores:
+def _scored(adata: AnnData, name: str, stored: _ensembles.Stored, treatments: pd.Index, *, progress: bool) -> Scores:
     """Scores of one modality, once cells and features are known to fit."""
     seen = adata.obs_names.intersection(stored.trained[name])
     if len(seen):
@@ -132,8 +139,17 @@ def _scored(adata: AnnData, name: str, stored: _ensembles.Stored, treatments: pd
     _features.same_space(features, part.feature_names, part.space, name)
     known = stored.treatment in adata.obs
     codes = _access.codes_of(adata.obs[stored.treatment], treatments) if known else np.full(adata.n_obs, -1)
+    batches = _batches(adata, name, part)
+    needed = _estimate.of_new_scores(features.values, stored.reading.width)
+    _estimate.require("tl.score", needed, "Score some of the cells at a time: `tl.score(adata[some].copy(), ...)`.")
     scores = Scores(stored.reading.layout, stored.reading.basis, part.reference, codes)
-    score_new(part.ensembles, as_rows(features.values), _batches(adata, name, part), part.shift, scores)
+
+    @contextmanager
+    def shown(total: int) -> Iterator[Callable[[], object]]:
+        with bar(total, f"scores of {name}", unit="model", show=progress) as progress_bar:
+            yield progress_bar.update
+
+    score_new(part.ensembles, as_rows(features.values), batches, part.shift, scores, shown)
     return scores
 
 
