@@ -59,6 +59,8 @@ OURS: dict[str, dict[str, Any]] = {
     "psalm, defaults": {},
     "psalm, snn": {"method": "snn"},
     "psalm, OT ε .05": {"epsilon_absolute": 0.05},
+    "psalm, squared distances": {"cost": "sqeuclidean"},
+    "psalm, squared distances, ε .05": {"cost": "sqeuclidean", "epsilon_absolute": 0.05},
     "paper's settings, OT": {"epsilon_absolute": 0.05, "propensity_key": PAPER},
 }
 PAPER_SNN, ORACLE = "paper's settings, SNN", "true propensity, OT ε .05"
