@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,6 +72,23 @@ def test_a_runner_that_fails_or_takes_too_long_is_reported():
         call("peer", [sys.executable, "-c", "raise ValueError('no plan')"], 60)
     with pytest.raises(TimeoutError, match="longer than 1 seconds"):
         call("peer", [sys.executable, "-c", "import time; time.sleep(30)"], 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no sessions of processes on this system")
+def test_what_a_runner_has_started_is_stopped_with_it(tmp_path):
+    """Workers of a runner that took too long would go on, and slow down whatever is measured next."""
+    from aligners.peers import call
+
+    started = tmp_path / "pid"
+    child = [sys.executable, "-c", "import time; time.sleep(60)"]
+    code = (
+        f"import pathlib, subprocess, time; process = subprocess.Popen({child}); "
+        f"pathlib.Path({str(started)!r}).write_text(str(process.pid)); time.sleep(60)"
+    )
+    with pytest.raises(TimeoutError):
+        call("peer", [sys.executable, "-c", code], 5)
+    status = Path(f"/proc/{started.read_text()}/stat")
+    assert not status.exists() or status.read_text().split()[2] in "ZX"  # gone, or only not yet buried
 
 
 def test_every_peer_has_its_runner_and_pinned_versions():

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -131,15 +133,34 @@ def written(
 
 
 def call(name: str, command: list[str], timeout: float) -> None:
-    """Run a command; where it fails, the message is the error that it ended with."""
+    """Run a command; where it fails, the message is the error that it ended with.
+
+    It has a session of its own, so that processes which it has started end with it where it is stopped.
+    """
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        _, errors = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
+        stop(process)
         msg = f"{name} took longer than {timeout:.0f} seconds and was stopped. Pass a longer `timeout`."
         raise TimeoutError(msg) from None
-    if done.returncode:
-        msg = f"{name} failed with exit status {done.returncode}: {error_of(done.stderr)}"
+    except BaseException:
+        stop(process)
+        raise
+    if process.returncode:
+        msg = f"{name} failed with exit status {process.returncode}: {error_of(errors)}"
         raise RuntimeError(msg)
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """Kill a process and, where the system has sessions, all that it has started."""
+    if hasattr(os, "killpg"):
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.communicate()
 
 
 def error_of(text: str) -> str:
