@@ -304,6 +304,7 @@ def test_scores_of_new_cells_leave_no_stale_error(treated, tmp_path, n_repeats):
         else:
             assert np.abs(cells.obsm["propensity_error"]).max() < 10
             assert (cells.obs["propensity_noise"] > 0).all()
+            assert squares(cells).sum() == pytest.approx(cells.obs["propensity_noise"].sum(), rel=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:Scores of . fill")

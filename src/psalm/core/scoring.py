@@ -83,6 +83,17 @@ class Scores:
             self.layout, log_odds, self.codes[cells], self.reference
         )
 
+    def even_error(self) -> None:
+        """Scale the draw of the error so that its squares add up to the noise.
+
+        For where all cells share one draw, whose size is a matter of chance.
+        """
+        if self.error is None:
+            return
+        squares = float(np.einsum("ij,ij->", self.error, self.error, dtype=np.float64))
+        if squares > 0:
+            self.error *= np.sqrt(self.noise.sum() / squares)
+
 
 def log_shares_of_levels(layout: Layout, shares: FloatArray) -> FloatArray:
     """Log-frequency of each column's level (n_columns,), from the frequencies of treatments."""
@@ -183,6 +194,7 @@ def score_new(
             parts = [ensemble.estimate(features[cells], batch, tick) for ensemble in ensembles]
             noise, error = np.sum([part.noise for part in parts], axis=0), np.hstack([part.error for part in parts])
             scores.fill(cells, shifted(scores.layout, [part.log_odds for part in parts], shift), noise, error)
+    scores.even_error()
 
 
 def own_and_response(

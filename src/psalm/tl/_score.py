@@ -59,7 +59,8 @@ def score(
     ``obs[key_added + "_own"]`` and ``obs[key_added + "_response"]``, as :func:`psalm.tl.propensity` does, where the
     treatment column of training is there (NaN elsewhere). ``obs[key_added + "_noise"]`` and
     ``obsm[key_added + "_error"]`` say how far the mean over all models may be off, by the jackknife over their folds;
-    NaN and absent for models of one repeat. In a MuData with two or more of the model's modalities also
+    NaN and absent for models of one repeat. The draw of the error is one for all cells, scaled so that its squares add
+    up to the noise of the cells that are scored together. In a MuData with two or more of the model's modalities also
     ``uns[key_added]`` with ``treatments``, ``params`` and ``fingerprint``, so that :func:`psalm.tl.match` can follow.
 
     Raises
