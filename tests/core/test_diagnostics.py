@@ -83,3 +83,9 @@ def test_standard_error_of_the_auc_by_hand():
     none_more, three_more = 0.1875 + 2 * (9 / 14 - 0.5625), 0.1875 + 3 * (0.6 - 0.5625)
     np.testing.assert_allclose(said, np.sqrt([none_more / 3, three_more / 4]))
     assert diagnostics.auc_standard_error(np.array([1.0]), np.array([5]), np.array([5])).tolist() == [0.0]
+
+
+def test_mean_probabilities_by_hand():
+    p = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.4, 0.6]])
+    found = counted(p, np.array([0, 1, 0, 1])).mean_probabilities()
+    np.testing.assert_allclose(found, [[0.7, 0.3], [0.3, 0.7]])

@@ -219,3 +219,11 @@ def test_ties_spread_over_columns():
 def test_bad_options_are_refused(options, match):
     with pytest.raises(ValueError, match=match):
         ExactMatcher(**options)
+
+
+def test_memory_grows_with_pairs_where_all_are_listed_and_else_with_cells():
+    matcher = ExactMatcher(dense_pairs=10_000)
+    small, twice = (matcher.need((n, n), 5, 1).working_bytes for n in (50, 100))
+    assert twice == 4 * small
+    large, twice = (matcher.need((n, n), 5, 1).working_bytes for n in (1000, 2000))
+    assert twice == 2 * large

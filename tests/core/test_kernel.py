@@ -61,3 +61,14 @@ def test_minibatches_come_close_to_the_exact_fit(rng, monkeypatch):
     np.testing.assert_allclose(anew, kept, atol=1e-3)
     exact, kept = (a - a.mean(axis=1, keepdims=True) for a in (exact, kept))
     assert np.sqrt(((exact - kept) ** 2).mean()) < 0.1 * exact.std()
+
+
+@pytest.mark.parametrize(("max_logits", "in_batches"), [(119, True), (120, False)])
+def test_the_bound_counts_cells_times_treatments(rng, monkeypatch, max_logits, in_batches):
+    """Up to the bound coordinates of all cells are a matrix; beyond, they come in batches."""
+    from psalm.core import kernel
+
+    asked, ask = [], kernel._in_batches
+    monkeypatch.setattr(kernel, "_in_batches", lambda *given: asked.append(1) or ask(*given))
+    KernelClassifier(n_landmarks=10, max_logits=max_logits).fit(rng.normal(size=(40, 3)), np.arange(40) % 3, 3)
+    assert bool(asked) == in_batches

@@ -68,3 +68,16 @@ def test_the_bound_counts_cells_times_treatments(rng):
     features, codes, _ = gaussian_classes(rng, [30, 30])
     models = [LogisticClassifier(max_logits=bound).fit(features, codes, 2).model for bound in (120, 119)]
     assert [isinstance(model, NetworkModel) for model in models] == [False, True]
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_weights_of_cells_have_mean_one(rng, balance):
+    """Else the ridge would be stronger or weaker for treatments of unequal size."""
+    codes = np.repeat([0, 1, 2], [150, 40, 10])
+    own = rng.gamma(1.0, size=200)
+    for given, weights in ((None, np.ones(200)), (own, own)):
+        found = LogisticClassifier(balance=balance)._weights(codes, 3, given)
+        assert found.sum() == pytest.approx(weights.sum())
+        sums = np.bincount(codes, found)
+        if balance == 1:
+            np.testing.assert_allclose(sums, sums.mean())

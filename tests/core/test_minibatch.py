@@ -112,3 +112,18 @@ def test_log_probabilities_have_no_floor():
         network.bias.zero_()
     model = minibatch.NetworkModel(network, np.arange(2))
     np.testing.assert_allclose(model.predict_log_proba(np.array([[100.0]])), [[-100.0, 0.0]], atol=1e-6)
+
+
+def test_the_learning_rate_falls_to_zero_over_all_steps(monkeypatch, read_only):
+    """Independent: four passes over 90 cells in batches of 40 are 12 steps."""
+    rates, step = [], minibatch._step
+
+    def noted(loss, optimizer, batch):
+        rates.append(optimizer.param_groups[0]["lr"])
+        step(loss, optimizer, batch)
+
+    monkeypatch.setattr(minibatch, "_step", noted)
+    schedule = minibatch.Schedule(0.1, 0.0, 40, 4, None, "cpu")
+    cells = (read_only(90, 3), np.arange(90) % 3, np.ones(90))
+    minibatch.fit_network(lambda n: torch.nn.Linear(3, n), cells, schedule, 0)
+    np.testing.assert_allclose(rates, 0.1 * (1 - np.arange(12) / 12))
