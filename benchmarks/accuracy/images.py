@@ -2,20 +2,22 @@
 
     python benchmarks/accuracy/images.py [--cells 4000] [--size 32] [--seeds 3] [--out images.csv]
     python benchmarks/accuracy/images.py --cells 20000 --size 128 --pool 4 --epochs 3 --folds 2 --repeats 12
+    python benchmarks/accuracy/images.py --cells 20000 --train 20000 --size 128 --pool 4 --epochs 3 --folds 2
+        --repeats 24
 
 The pictures are those of `psalm.datasets.interventional_images`, each seen in both views; names are the pairs. Scores
 are those of a small convolutional network on the pictures, out of fold, or with `--train` those of all networks that
-were trained on as many other pictures, as in the paper. Kinds: "hard" is the paper's, "soft" has
-treatments that overlap and a known propensity, "A1 violated" also tints one view by the treatment. Rows: psalm's
-matchers on these scores; the paper's settings on the same network (uncalibrated scores, ε = 0.05 absolute, or one
-shared neighbour by angles; the paper's scores are in-sample); the autoencoder of `aligners/`, convolutional here; SCOT
-on the pixels; random partners; the treatment's mean; and for "soft" the true propensity.
+were trained on so many other pictures, as in the paper. Kinds: "hard" is the paper's, "soft" has treatments that
+overlap and a known propensity, "A1 violated" also tints one view by the treatment. Rows: psalm's matchers on these
+scores; the paper's settings on the same network (uncalibrated scores, ε = 0.05 absolute, or one shared neighbour by
+angles; the paper's scores are in-sample); the autoencoder of `aligners/`, convolutional here; SCOT on the pixels;
+random partners; the treatment's mean; and for "soft" the true propensity.
 
 Figures: "mse_ratio" is the mean squared error of the matched average of the latent over that of the treatment's mean
 (the uniform coupling), "trace" and "lift" as in `psalm.tl.evaluate`. The paper's, 20,000 test pictures of 128 pixels,
 medians of ten seeds: MSE .0316 where the uniform coupling has .0354, that is .89, and trace 18.3e-3 where it has .6e-3.
-Its sizes are the second command: with `--pool`, all methods see means over squares of so many pixels, which makes two
-cores enough. With `--out`, finished rows are kept in the file and not run again; remove it to start anew.
+Its sizes are the other two commands: with `--pool`, all methods see means over squares of so many pixels, which makes
+two cores enough. With `--out`, finished rows are kept in the file and not run again; remove it to start anew.
 """
 
 from __future__ import annotations

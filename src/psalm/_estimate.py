@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psalm import _matches
+from psalm import _matches, _scores
 from psalm.core.cross_fit import EVIDENCE_ENTRIES
 from psalm.core.estimate import estimate
 from psalm.core.matching import find_places
@@ -28,7 +28,6 @@ COPIES = 4
 """How often the stored view exists while it is made and put into the container."""
 TRAINING_COPIES, CALIBRATION_COPIES = 2, 5
 """How often features exist for each model in training, and log-likelihoods while a calibration is learnt."""
-MATRIX_AXES = 2
 COMPARED_COPIES = 2
 """How often features that averages are compared in exist: as they are and as z-scores."""
 
@@ -145,7 +144,7 @@ def of_new_scores(features: Matrix, width: int) -> dict[str, float]:
     width
         Columns that are kept.
     """
-    copied = np.ndim(features) == MATRIX_AXES and not hasattr(features, "nnz")
+    copied = np.ndim(features) == _scores.MATRIX_AXES and not hasattr(features, "nnz")
     return {
         "features as float64": bytes_of(features) if copied else 0.0,
         "scores and their errors": 2.0 * 4 * len_of(features) * width,
