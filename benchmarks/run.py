@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 PACKAGES = (
-    *("psalm", "numpy", "scipy", "scikit-learn", "torch", "POT", "anndata", "mudata", "scanpy", "scvi-tools"),
+    *("scpsalm", "numpy", "scipy", "scikit-learn", "torch", "POT", "anndata", "mudata", "scanpy", "scvi-tools"),
     *("numba", "joblib"),
 )
 

@@ -103,7 +103,8 @@ def main() -> int:
     parser.add_argument("--problems", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    mudata.set_options(pull_on_update=False)
+    if hasattr(mudata, "set_options"):  # mudata 0.3; since 0.4 it is the default
+        mudata.set_options(pull_on_update=False)
     counts, faults = Counter(), []
     for seed in tqdm(range(given.seed, given.seed + given.problems), unit="problem"):
         rng = np.random.default_rng(seed)

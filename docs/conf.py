@@ -12,12 +12,13 @@ from sphinx.ext.napoleon import NumpyDocstring
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-REPOSITORY = "https://github.com/scverse/psalm"
+REPOSITORY = os.environ.get("PSALM_REPOSITORY", "")
+"""Address of the public repository. Links to it are left out where it is unset."""
 
 project = "psalm"
 author = "the psalm developers"
 copyright = f"2026, {author}"
-version = release = version_of("psalm")
+version = release = version_of("scpsalm")
 
 extensions = [
     "myst_nb",
@@ -90,18 +91,25 @@ html_title = "psalm"
 html_static_path = ["_static"]
 html_css_files = ["psalm.css"]
 html_theme_options = {
-    "repository_url": REPOSITORY,
-    "use_repository_button": True,
-    "use_issues_button": True,
-    "path_to_docs": "docs",
     "navbar_persistent": [],
     "show_toc_level": 2,
     "navigation_with_keys": False,
 }
 
 
+if REPOSITORY:
+    html_theme_options |= {
+        "repository_url": REPOSITORY,
+        "use_repository_button": True,
+        "use_issues_button": True,
+        "path_to_docs": "docs",
+    }
+
+
 def linkcode_resolve(domain: str, info: dict[str, str]) -> str | None:
-    """Address of an object's lines."""
+    """Address of an object's lines, where the repository has one."""
+    if not REPOSITORY:
+        return None
     import psalm
 
     found: object = psalm

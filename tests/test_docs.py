@@ -4,6 +4,7 @@ import inspect
 import re
 from importlib import import_module
 from pathlib import Path
+from string import Template
 
 import pytest
 import yaml
@@ -72,14 +73,72 @@ def test_every_page_is_in_the_menu():
     assert menu == pages | tutorials | {"api/index"}
 
 
+URI = {"type": "string", "pattern": r"^https://\S+\.\S+$"}
+NAMES = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "uniqueItems": True}
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "description": {"type": "string"},
+        "project_home": URI,
+        "documentation_home": URI,
+        "tutorials_home": URI,
+        "install": {
+            "type": "object",
+            "properties": {"pypi": {"type": "string"}, "conda": {"type": "string", "pattern": "(.*)::(.*)"}},
+            "minProperties": 1,
+        },
+        "license": {"enum": ["BSD-3-Clause"]},
+        "primary_category": {"enum": ["Multimodal"]},
+        "tags": NAMES | {"items": {"enum": ["multimodal", "perturbation", "optimal transport", "data integration"]}},
+        "language": {"enum": ["Python"]},
+        "publications": {
+            "type": "array",
+            "items": {"type": "string", "pattern": r"^10.\d{4,9}\/[-._;()\/:A-Za-z0-9]+$"},
+        },
+        "version": {"type": "string"},
+        "contact": NAMES | {"items": {"type": "string", "pattern": "^[A-Za-z0-9-]+$"}},
+        "test_command": {"type": ["string", "null"]},
+        "category": {"enum": ["core-framework", "core-datastructure", "core-infrastructure", "ecosystem"]},
+    },
+    "required": [
+        *("name", "description", "project_home", "documentation_home", "install", "license", "primary_category"),
+        *("tags", "language", "version", "category", "contact"),
+    ],
+    "additionalProperties": False,
+}
+"""Rules of the scverse registry's schema, as far as they concern this entry; of its vocabularies, what it uses."""
+SUFFIXES = {".cff", ".ipynb", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"}
+FILLED_IN = {
+    "PSALM_REPOSITORY": "https://example.org/psalm",
+    "PSALM_DOCUMENTATION": "https://psalm.example.org",
+    "PSALM_CONTACT": "a-maintainer",
+}
+
+
 def test_meta_is_what_scverse_asks_for():
-    """Required fields of the ecosystem's schema, and the version of the package."""
+    """With what is filled in before it is submitted it follows the schema, and without it says what is missing."""
+    import jsonschema
+
     import psalm
 
-    meta = yaml.safe_load((ROOT / "docs" / "meta.yaml").read_text(encoding="utf-8"))
-    required = {"name", "description", "project_home", "documentation_home", "install", "license", "tags", "version"}
-    assert required <= set(meta)
+    text = (ROOT / "docs" / "meta.yaml").read_text(encoding="utf-8")
+    meta = yaml.safe_load(Template(text).substitute(FILLED_IN))
+    jsonschema.validate(meta, SCHEMA)
     assert meta["version"] == f"v{psalm.__version__}"
+    unfilled = jsonschema.Draft202012Validator(SCHEMA).iter_errors(yaml.safe_load(text))
+    assert {str(error.path[0]) for error in unfilled} == {"project_home", "documentation_home", "contact"}
+
+
+def test_nothing_claims_a_home_that_does_not_exist():
+    """Nor an installation of the unrelated package that has this one's name on the index."""
+    claims = re.compile(
+        r"github\.com/scverse/psalm|psalm\.readthedocs|(?:pip|uv|conda) (?:add|install) (?:-\S+ )*psalm\b"
+    )
+    places = [ROOT.glob("*.*"), *((ROOT / place).rglob("*.*") for place in (".github", "docs", "src", "tutorials"))]
+    pages = [path for place in places for path in place if path.suffix in SUFFIXES and "_build" not in path.parts]
+    assert {"README.md", "pyproject.toml", "index.md", "quickstart.ipynb"} <= {path.name for path in pages}
+    assert not [path.name for path in pages if claims.search(path.read_text(encoding="utf-8"))]
 
 
 def test_citation_has_the_version():

@@ -28,7 +28,7 @@ def test_wheel_contents(built):
     packaged = {name for name in names if name.startswith("psalm/")}
     assert {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*.py")} <= packaged
     assert "psalm/py.typed" in packaged
-    assert not [name for name in names if not name.startswith(("psalm/", "psalm-"))]
+    assert not [name for name in names if not name.startswith(("psalm/", "scpsalm-"))]
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

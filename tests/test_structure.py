@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,20 @@ def test_importing_loads_nothing_heavy():
     code = f"import sys, psalm; print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+DISTRIBUTIONS = {"ot": "POT", "scvi": "scvi-tools", "sklearn": "scikit-learn"}
+"""Of what is imported under another name."""
+EXTRAS = {"skorch"}
+"""Imported only where the user hands in an object of it."""
+
+
+def test_what_is_imported_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.match(r"[\w.-]+", line)[0] for line in project["dependencies"]}
+    imported = {name.split(".")[0] for path in SOURCE.rglob("*.py") for name in imports(path)}
+    outside = imported - set(sys.stdlib_module_names) - EXTRAS - {"psalm"}
+    assert {DISTRIBUTIONS.get(name, name) for name in outside} == declared
 
 
 WRITTEN_BY_RUNS = [

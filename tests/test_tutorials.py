@@ -21,6 +21,13 @@ import warnings
 
 warnings.simplefilter("error")
 warnings.filterwarnings("ignore", "From 0.4 .update\\(\\) will not pull", FutureWarning)
+for announced in (
+    "The 'future.infer_string' option",
+    "The 'mode.chained_assignment' option",
+    "The inplace keyword in DataFrame",
+    "This setting will be removed in 0.14",
+):
+    warnings.filterwarnings("ignore", announced, DeprecationWarning)
 warnings.filterwarnings("ignore", category=PendingDeprecationWarning)  # scanpy's use of matplotlib, the kernel's own
 warnings.filterwarnings("ignore", "Failed to import dependencies for application/vnd.jupyter", RuntimeWarning)
 """

@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{side}-kind", choices=KINDS, help="with --input: what it holds (default: by its values)"
         )
-    parser.add_argument("--version", action="version", version=f"psalm {version('psalm')}")
+    parser.add_argument("--version", action="version", version=f"psalm {version('scpsalm')}")
     parser.add_argument("--out", type=Path, default=Path("psalm-demo"), metavar="FOLDER", help="default: psalm-demo")
     return parser
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from anndata import AnnData
     from mudata import MuData
 
@@ -13,12 +14,12 @@ if TYPE_CHECKING:
 def no_pull() -> AbstractContextManager[Any]:
     """Within it, a container's ``obs`` and ``var`` do not repeat the columns of the modalities.
 
-    That is mudata's own behaviour from 0.4 on, where the switch of 0.3 no longer exists.
+    That is the default of mudata 0.4, which the user's own setting may have changed; 0.3 has another switch for it.
     """
     import mudata
 
-    switch = getattr(mudata, "set_options", None)
-    return nullcontext() if switch is None else switch(pull_on_update=False)
+    switch = mudata.set_options if hasattr(mudata, "set_options") else mudata.settings.override
+    return switch(pull_on_update=False)  # type: ignore[no-any-return]
 
 
 def stack(modalities: dict[str, AnnData]) -> MuData:

@@ -133,5 +133,5 @@ def test_relabelling_keeps_cells_and_order():
 
 def test_nothing_is_warned_of_when_all_is_well(cells):
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         treat(cells(rna=DESIGN, img=DESIGN), ["drug", "dose"])

@@ -94,7 +94,7 @@ def test_strata_from_the_container_and_of_several_columns(cells):
     mdata = cells(rna=obs, img=obs)
     mdata.obs["lab"] = pd.array(["L"] * 8, dtype="string")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         treat(mdata, ["lab", "plate"])
     assert list(mdata["img"].obs["treatment_within"]) == ["L : 1", "L : 1", "L : 2", "L : 2"]
 

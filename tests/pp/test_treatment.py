@@ -94,7 +94,7 @@ def test_running_again_is_allowed():
     with pytest.warns(UserWarning, match="rare"):
         psalm.pp.treatment(mdata, "drug", min_cells=2)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         psalm.pp.treatment(mdata, "drug", min_cells=1)
     assert mdata.obs["treatment"].notna().all()
 

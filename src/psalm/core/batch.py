@@ -112,7 +112,7 @@ def predictability(codes: IntArray, batches: IntArray, n_treatments: int) -> Flo
 
 def contingency(codes: IntArray, batches: IntArray, n_treatments: int = 0, n_batches: int = 0) -> FloatArray:
     """Number of cells (n_treatments, n_batches), both at least as many as occur."""
-    n_treatments, n_batches = max(n_treatments, int(codes.max()) + 1), max(n_batches, int(batches.max()) + 1)
+    n_treatments, n_batches = max(n_treatments, int(np.max(codes)) + 1), max(n_batches, int(np.max(batches)) + 1)
     flat = np.bincount(codes * n_batches + batches, minlength=n_treatments * n_batches)
     return np.asarray(flat.reshape(n_treatments, -1), dtype=np.float64)
 

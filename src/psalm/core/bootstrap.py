@@ -90,12 +90,14 @@ def estimate(
         own = columns[groups == group]
         sums[group], drawn[group] = own.sum(axis=0), _resampled(own, rng, n_draws)
     sums[-1], drawn[-1] = sums[:-1].sum(axis=0), drawn[:-1].sum(axis=0)
-    sizes = np.append(sizes, sizes.max(initial=0))
+    sizes = np.append(sizes, np.max(sizes, initial=0))
     found: dict[str, list[Estimate]] = {}
     for place, (name, ratio) in enumerate(ratios.items()):
         here = slice(2 * place, 2 * place + 2)
         values, samples = ratio.of(sums[:, here]), ratio.of(drawn[:, :, here])
-        found[name] = [_interval(v, s, enough=size > 1) for v, s, size in zip(values, samples, sizes, strict=True)]
+        found[name] = [
+            _interval(v, s, enough=bool(size > 1)) for v, s, size in zip(values, samples, sizes, strict=True)
+        ]
     return found
 
 

@@ -94,7 +94,7 @@ class KeepingMany(Keeping):
 
 def name_of(matcher: Matcher, source: Side, target: Side) -> str:
     """Name of a block's file."""
-    digest = blake2b(f"{version('psalm')} {matcher!r}".encode(), digest_size=16)
+    digest = blake2b(f"{version('scpsalm')} {matcher!r}".encode(), digest_size=16)
     for side in (source, target):
         for values in (side.scores, side.mass, side.features, side.noise):
             array = np.empty(0) if values is None else np.ascontiguousarray(values)

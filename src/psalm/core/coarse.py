@@ -148,7 +148,7 @@ class _Model:
             if step > 0:
                 masses, curvature = self._at(shift)
             gradient = np.where(self.seen, target - masses, 0.0)
-            size = np.abs(gradient).sum()
+            size = float(np.abs(gradient).sum())
             if size <= goal:
                 break
             damped = curvature + np.diag(DAMPING * min(1.0, size) * masses)

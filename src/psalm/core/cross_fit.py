@@ -207,7 +207,7 @@ class _Inputs:
     @property
     def n_batches(self) -> int:
         """Number of batches, 0 without."""
-        return 0 if self.batches is None else int(self.batches.max()) + 1
+        return 0 if self.batches is None else int(np.max(self.batches)) + 1
 
     def of(self, cells: IntArray | BoolArray) -> tuple[Matrix, IntArray | None]:
         """Features and batches of some cells."""

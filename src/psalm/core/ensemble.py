@@ -129,6 +129,6 @@ class Ensemble:
 def halves(n: int) -> FloatArray:
     """Weights (n,) of estimates in the difference of their halves' means, which has the variance of one."""
     first = np.arange(n) < (n + 1) // 2
-    sizes = first.sum(), max(1, (~first).sum())
+    sizes = int(first.sum()), max(1, int((~first).sum()))
     weights = np.where(first, 1 / sizes[0], -1 / sizes[1])
     return np.asarray(weights / np.sqrt(1 / sizes[0] + 1 / sizes[1]))

@@ -168,7 +168,7 @@ def suited(values: FloatArray) -> str:
     """
     if not counts(values):
         return "gaussian"
-    if values.max(initial=0) <= 1:
+    if np.max(values, initial=0) <= 1:
         return "bernoulli"
     total = values.sum(axis=1, dtype=np.float64)
     size = total[total > 0] / np.median(total[total > 0])

@@ -121,7 +121,7 @@ def chosen(losses: FloatArray) -> int:
     """First column whose mean is within one standard error of the least; the first where there are no two rows."""
     if len(losses) < 2:  # noqa: PLR2004, no standard error
         return 0
-    excess = losses - losses[:, [losses.mean(axis=0).argmin()]]
+    excess = losses - losses[:, [int(np.argmin(losses.mean(axis=0)))]]
     error = excess.std(axis=0, ddof=1) / np.sqrt(len(losses))
     return int(np.argmax(excess.mean(axis=0) <= error))
 

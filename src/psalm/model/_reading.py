@@ -88,7 +88,7 @@ def _some(rows: Rows) -> FloatArray:
 
 def _are_counts(values: FloatArray) -> bool:
     """Counts, but not features that are there or not, of which a logarithm says nothing more."""
-    return counts(values) and values.max() > 1
+    return counts(values) and bool(np.max(values) > 1)
 
 
 def _allow(likelihood: str, values: FloatArray, said: str) -> None:

@@ -82,7 +82,7 @@ def write(path: str | Path, content: dict[str, Any], *, overwrite: bool) -> None
         msg = f"{file} exists. Pass `overwrite=True` to replace it, or another folder."
         raise FileExistsError(msg)
     file.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"format": FORMAT, "version": version("psalm"), **content}, file)
+    torch.save({"format": FORMAT, "version": version("scpsalm"), **content}, file)
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -95,9 +95,9 @@ def read(path: str | Path) -> dict[str, Any]:
     if stored.get("format") != FORMAT:
         msg = f"{file} has format {stored.get('format')!r}; this version of psalm reads {FORMAT}. Train it again."
         raise ValueError(msg)
-    if stored["version"].split(".")[:2] != version("psalm").split(".")[:2]:
+    if stored["version"].split(".")[:2] != version("scpsalm").split(".")[:2]:
         msg = (
-            f"{file} was written by psalm {stored['version']} and is read by {version('psalm')}: predictions may "
+            f"{file} was written by psalm {stored['version']} and is read by {version('scpsalm')}: predictions may "
             "differ. Train it again, or install the version that wrote it."
         )
         warnings.warn(msg, UserWarning, stacklevel=3)

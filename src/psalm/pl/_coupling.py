@@ -148,9 +148,9 @@ def _heatmap(ax: Axes, mdata: MuData, match_key: str, treatment: str, order_by: 
     source, target = (_side(mdata, name, match_key, treatment, order[name]) for name in names)
     mass = _matches.stored_coupling(mdata, match_key)[source.cells][:, target.cells]
     shade = _binned(mass, source.bins, target.bins)
-    darkest = float(np.quantile(shade, DARKEST)) or float(shade.max())
+    darkest = float(np.quantile(shade, DARKEST)) or float(np.max(shade))
     image = ax.imshow(shade, vmin=0, vmax=darkest, cmap="magma_r", aspect="auto", interpolation="nearest")
-    beyond = "max" if shade.max() > darkest else "neither"
+    beyond = "max" if np.max(shade) > darkest else "neither"
     ax.figure.colorbar(image, ax=ax, label="mass / that of an even spread", shrink=0.8, extend=beyond)
     ax.set_title(short(treatment), fontsize="medium")
     for side, axis, lines in ((source, ax.yaxis, ax.axhline), (target, ax.xaxis, ax.axvline)):

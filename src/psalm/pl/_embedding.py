@@ -89,7 +89,7 @@ def embedding(
 def _gap(source: FloatArray, target: FloatArray) -> float:
     """How far the target cloud is moved to the right so that the clouds stand beside each other."""
     width = max(np.ptp(source[:, 0]), np.ptp(target[:, 0]))
-    return float(source[:, 0].max() - target[:, 0].min() + 0.35 * width)
+    return float(np.max(source[:, 0]) - np.min(target[:, 0]) + 0.35 * width)
 
 
 def _draw_links(ax: Axes, found: Partners, n_links: int, source: FloatArray, target: FloatArray) -> None:
@@ -105,8 +105,8 @@ def _draw_links(ax: Axes, found: Partners, n_links: int, source: FloatArray, tar
 
 
 def _annotate(ax: Axes, names: tuple[str, str], places: list[FloatArray], said: tuple[str, str]) -> None:
-    top = max(float(cloud[:, 1].max()) for cloud in places)
+    top = max(float(np.max(cloud[:, 1])) for cloud in places)
     for name, cloud in zip(names, places, strict=True):
-        middle = (cloud[:, 0].max() + cloud[:, 0].min()) / 2
+        middle = (np.max(cloud[:, 0]) + np.min(cloud[:, 0])) / 2
         ax.annotate(name, (middle, top), xytext=(0, 10), textcoords="offset points", ha="center", weight="bold")
     ax.set(xlabel=said[0], ylabel=said[1])
