@@ -328,7 +328,10 @@ def says(option, value):
     return re.escape(f"`{option}={value!r}`")
 
 
-NOT_FINITE = "has 1 values that are NaN or infinite, in 1 cells. Values must be finite: impute or remove them"
+NOT_FINITE = (
+    r"has 1 values that are NaN or infinite, in 1 cells \('.*'\) and 1 features \('.*'\)\. "
+    "Values must be finite: impute or remove them"
+)
 NO_NUMBERS = "cannot be read as numbers. Pass a numeric matrix; load a backed object first with `.to_memory"
 CHANGED = "was made for other treatments than the cells now have: labels in .* were changed after matching"
 OTHER_TOOL = {"params": {"step": "another"}}

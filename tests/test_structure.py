@@ -18,7 +18,7 @@ ALLOWED = {  # room: rooms it may import; private modules of the package itself 
     "core": {"core"},
     "datasets": {"datasets", "_checks", "_containers", "core._types"},
     "get": {"core", "_access", "_arguments", "_calls", "_checks", "_features", "_keys", "_matches", "_scores"},
-    "pl": {"pl", "_access", "_arguments", "_checks", "_features", "_keys", "_matches", "core._types"},
+    "pl": {"pl", "_access", "_arguments", "_checks", "_features", "_keys", "_matches", "_matrix", "core._types"},
     "pp": {"pp", "_access", "_calls", "_checks", "_features", "_keys", "_lightning", "core"},
     "tl": {
         *(

@@ -11,6 +11,8 @@ import pandas as pd
 from mudata import MuData
 
 from psalm import _checks, _keys
+from psalm.core.counts import counts
+from psalm.core.rows import dense
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from psalm.core._types import IntArray
+
+
+N_LOOKED_AT = 200
+"""Cells of ``.raw`` that are looked at to tell counts from other values."""
 
 
 def container(mdata: object) -> MuData:
@@ -72,6 +78,30 @@ def by_modality(mdata: MuData, mapping: Mapping[str, Any], argument: str) -> Non
             f"Found: {_checks.listed(mdata.mod)}. Correct the names."
         )
         raise KeyError(msg)
+
+
+def layers(adata: AnnData) -> list[str]:
+    """Names of the layers; anndata 0.13 lists X among them, as None."""
+    return [key for key in adata.layers if key is not None]
+
+
+def feature_slots(adata: AnnData) -> str:
+    """Where one AnnData has features, for messages, those in ``.raw`` included, which no step reads."""
+    found = f"Found in obsm: {_checks.listed(adata.obsm)}; in layers: {_checks.listed(layers(adata))}"
+    return f"{found}; {'no X' if adata.X is None else 'and X'}.{from_raw(adata)}"
+
+
+def from_raw(adata: AnnData) -> str:
+    """What ``.raw`` holds and how to use it, as sentences that follow others; nothing where there is none."""
+    if adata.raw is None:
+        return ""
+    names = adata.raw.var_names
+    what = "counts" if counts(dense(adata.raw.X[:N_LOOKED_AT])) else "no counts, but other values,"
+    if names.is_unique and adata.var_names.isin(names).all():
+        how = "`adata.layers['raw'] = adata.raw[:, adata.var_names].X` makes them the layer 'raw'"
+    else:
+        how = "build the MuData with `adata.raw.to_adata()` in its place"
+    return f" Its `.raw`, which no step reads, holds {what} of {len(names)} features. To use them: {how}."
 
 
 def treatment_codes(

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from psalm import _checks, _features, _keys
+from psalm import _access, _checks, _keys, _matrix
 from psalm.core.transfer import Averages, Labels, Numbers
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from psalm.core.rows import Rows
     from psalm.core.transfer import Carried
 
 PLACES = ("obs", "obsm", "layers")
@@ -88,8 +87,10 @@ def find(adata: AnnData, source: str, key: str) -> tuple[str, str]:
             f"Say which: {_checks.listed(f'{place}:{key}' for place in found)}."
         )
         raise ValueError(msg)
-    here = "; ".join(f"in {place}: {_checks.listed(getattr(adata, place))}" for place in PLACES)
-    msg = f"`keys`: {key!r} is not in `mdata[{source!r}]`. Found {here}. Pass some of these, or 'X'."
+    msg = (
+        f"`keys`: {key!r} is not in `mdata[{source!r}]`. Found in obs: {_checks.listed(adata.obs)}. "
+        f"{_access.feature_slots(adata)} Pass some of these, or 'X'."
+    )
     raise KeyError(msg)
 
 
@@ -102,12 +103,12 @@ def item(adata: AnnData, source: str, key: str) -> Item:
         return of_column(adata.obs[name], keys, where)
     values = adata.X if place == "X" else getattr(adata, place)[name]
     if values is None:
-        msg = f"{where} is empty. Pass a key of obs, obsm or layers."
+        msg = f"{where} is empty. Pass a key of obs, obsm or layers. {_access.feature_slots(adata)}"
         raise ValueError(msg)
-    found = rows(values, where)
     names = adata.var_names if place != "obsm" else getattr(values, "columns", None)
-    shape = found.shape[1:]
-    return Item(keys, place, AVERAGE, Averages(found), shape, names=None if names is None else names.astype(str))
+    found = _matrix.rows_of(values, where, names, adata.obs_names)
+    kept = None if names is None else pd.Index([str(name) for name in names])
+    return Item(keys, place, AVERAGE, Averages(found), found.shape[1:], names=kept)
 
 
 def of_column(column: pd.Series, keys: _keys.TransferKeys, where: str) -> Item:
@@ -148,14 +149,3 @@ def labels(column: pd.Series) -> pd.Categorical:
         msg = f"obs[{column.name!r}] has labels that only their type tells apart: {twice}. Make them all strings."
         raise ValueError(msg)
     return pd.Categorical.from_codes(found.codes, texts, ordered=found.ordered)
-
-
-def rows(values: Any, where: str) -> Rows:
-    """Finite values that are read some cells at a time."""
-    if isinstance(values, pd.DataFrame):
-        wrong = [str(name) for name in values if values[name].dtype.kind not in "biuf"]
-        if wrong:
-            msg = f"{where} has columns that are not numbers: {_checks.listed(wrong, 5)}. Drop or convert them."
-            raise TypeError(msg)
-        values = values.to_numpy(dtype=np.float64, na_value=np.nan)
-    return _features.rows_of(values, where)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from psalm.core.missing import account, is_finite
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
 
 def listed(names: Iterable[object], limit: int = 12) -> str:
@@ -96,25 +98,21 @@ def plain_numbers(values: Any, where: str) -> None:
         raise TypeError(msg)
 
 
-def finite(values: Any, where: str) -> None:
-    """Require features without NaN and infinity."""
-    if np.isfinite(values.data if sparse.issparse(values) else values).all():
-        return
-    if sparse.issparse(values):
-        entries = values.tocoo()
-        cells = entries.row[~np.isfinite(entries.data)]
-    else:
-        cells = np.nonzero(~np.isfinite(values))[0]
-    msg = (
-        f"{where} has {len(cells)} values that are NaN or infinite, in {len(np.unique(cells))} cells. "
-        "Values must be finite: impute or remove them, or drop the cells, and run again."
-    )
-    raise ValueError(msg)
+def finite(values: Any, where: str, features: Sequence[Any] | None = None, cells: Sequence[Any] | None = None) -> None:
+    """Require values without NaN and infinity; the message names features and cells where it is given their names."""
+    if not is_finite(values):
+        msg = (
+            f"{where} has {account(values, features, cells)} "
+            "Values must be finite: impute or remove them, or drop the cells, and run again."
+        )
+        raise ValueError(msg)
 
 
 def fits_float32(values: Any, where: str) -> None:
     """Require numbers that do not become infinite in single precision."""
     data = values.data if sparse.issparse(values) else np.asarray(values)
+    if data.dtype.kind != "f":
+        return
     largest = float(max(data.max(), -data.min())) if data.size else 0.0
     if largest > float(np.finfo(np.float32).max):
         msg = f"{where} has values as large as {largest:.3g}, which float32 cannot hold. Divide them by a constant."

@@ -153,7 +153,7 @@ def of_new_scores(features: Matrix, width: int) -> dict[str, float]:
 
 def of_compared(found: Features) -> dict[str, float]:
     """What features take as averages are compared in them: dense, whatever they are stored as, and as z-scores."""
-    copies = 1 if _matches.is_scaled(found) else COMPARED_COPIES
+    copies = 1 if found.is_representation else COMPARED_COPIES
     return {f"{found.said}, dense": copies * 8.0 * float(np.prod(found.values.shape))}
 
 

@@ -11,13 +11,17 @@ import pandas as pd
 from scipy import sparse
 
 from psalm import _access, _checks, _keys
-from psalm.core.rows import Rows
+from psalm._matrix import n_axes, numeric, rows_of, tensor
+from psalm.core.image_shape import N_MATRIX_AXES
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
     from psalm.core._types import FloatArray, Matrix
+    from psalm.core.rows import Rows
+
+X, OBSM, LAYERS = "X", "obsm", "layers"
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,8 @@ class Features:
         (n_cells, n_features), dense or CSR, finite.
     names
         Name of each feature.
-    key, said
-        What to ask for to get them again, e.g. "X_psalm", and where that is, e.g. ``"obsm['X_psalm']"``.
+    key, place
+        What to ask for to get them again, e.g. "X_psalm", and where that is: "X", "obsm" or "layers".
     space
         Fingerprint of the space that :func:`psalm.pp.represent` fitted; "" for features as they are.
     """
@@ -39,8 +43,18 @@ class Features:
     values: Matrix
     names: pd.Index
     key: str
-    said: str
+    place: str
     space: str
+
+    @property
+    def said(self) -> str:
+        """Where they are, for messages and records, e.g. ``"obsm['X_psalm']"``."""
+        return X if self.place == X else f"{self.place}[{self.key!r}]"
+
+    @property
+    def is_representation(self) -> bool:
+        """Whether they were made to be compared as they are; X and layers hold features each in its own unit."""
+        return self.place == OBSM
 
     def dense(self) -> FloatArray:
         """The values as a dense float64 array."""
@@ -64,39 +78,36 @@ def features(
 def features_of(adata: AnnData, name: str, key: str | None, *, tensors: bool = False) -> Features:
     """Features of one AnnData, which messages call ``name``."""
     values, found = _find(adata, name, key)
-    where = f"`mdata[{name!r}].{found.said}`"
-    array = tensor(values) if tensors and np.ndim(values) > 2 else numeric(values, where)  # noqa: PLR2004, images
-    _require_features(array.shape, where)
-    _checks.finite(array, where)
-    return replace(found, values=array)
+    return replace(found, values=_read(values, found, adata, name, tensors=tensors))
+
+
+def layer_of(adata: AnnData, name: str, layer: str | None) -> Features:
+    """A layer of one AnnData, or its X."""
+    if layer is not None and layer not in adata.layers:
+        msg = f"`layer={layer!r}` is not in `mdata[{name!r}].layers`. {_access.feature_slots(adata)}"
+        raise KeyError(msg)
+    values = adata.X if layer is None else adata.layers[layer]
+    found = Features(np.empty((0, 0)), adata.var_names, layer or X, X if layer is None else LAYERS, "")
+    _require_stored(values, found, adata, name, "layer")
+    return replace(found, values=_read(values, found, adata, name))
 
 
 def stream_of(adata: AnnData, name: str, key: str | None) -> tuple[Rows, Features]:
     """Features of one AnnData to be read some rows at a time, and what is known of them; their ``values`` are empty."""
     values, found = _find(adata, name, key)
     where = f"`mdata[{name!r}].{found.said}`"
-    rows = rows_of(values, where)
+    rows = rows_of(values, where, found.names, adata.obs_names)
     _require_features(rows.shape, where)
     return rows, found
 
 
-def rows_of(values: Any, where: str) -> Rows:
-    """Numbers that are read some rows at a time.
-
-    Nothing is copied or converted but CSC matrices. Values in memory are checked, those in a file as they are read.
-    """
-    if isinstance(values, pd.DataFrame):
-        values = values.to_numpy()
-    _checks.plain_numbers(values, where)
-    if sparse.issparse(values) and values.format != "csr":
-        values = values.tocsr()
-    if not hasattr(values, "shape") or not hasattr(values, "dtype") or values.dtype.kind not in "biuf":
-        values = numeric(values, where)
-    rows = Rows(values, where)
-    if rows.in_memory:
-        _checks.finite(values, where)
-        _checks.fits_float32(values, where)
-    return rows
+def _read(values: Any, found: Features, adata: AnnData, name: str, *, tensors: bool = False) -> Matrix:
+    """Finite values, in memory."""
+    where = f"`mdata[{name!r}].{found.said}`"
+    array: Matrix = (tensor if tensors and n_axes(values) > N_MATRIX_AXES else numeric)(values, where)
+    _require_features(array.shape, where)
+    _checks.finite(array, where, found.names, adata.obs_names)
+    return array
 
 
 def _require_features(shape: tuple[int, ...], where: str) -> None:
@@ -105,31 +116,36 @@ def _require_features(shape: tuple[int, ...], where: str) -> None:
         raise ValueError(msg)
 
 
+def _require_stored(values: Any, found: Features, adata: AnnData, name: str, argument: str) -> None:
+    if values is None:
+        msg = f"`mdata[{name!r}].X` is empty. Pass `{argument}=`. {_access.feature_slots(adata)}"
+        raise ValueError(msg)
+
+
 def _find(adata: AnnData, name: str, key: str | None) -> tuple[Any, Features]:
     """What is stored under a key, as it is, and what is known of it."""
     if key is None:
-        key = _keys.REPRESENTATION if _keys.REPRESENTATION in adata.obsm else "X"
-    if key == "X":
-        values, said, names = adata.X, "X", adata.var_names
+        key = _keys.REPRESENTATION if _keys.REPRESENTATION in adata.obsm else X
+    values: Any
+    if key == X:
+        values, place, names = adata.X, X, adata.var_names
     elif key in adata.obsm and key in adata.layers:
         msg = f"`use_rep={key!r}` is in `mdata[{name!r}].obsm` and in its `layers`. Rename one of them."
         raise ValueError(msg)
     elif key in adata.obsm:
-        values, said, names = adata.obsm[key], f"obsm[{key!r}]", _component_names(adata, key, name)
+        values, place, names = adata.obsm[key], OBSM, _component_names(adata, key, name)
     elif key in adata.layers:
-        values, said, names = adata.layers[key], f"layers[{key!r}]", adata.var_names
+        values, place, names = adata.layers[key], LAYERS, adata.var_names
     else:
         msg = (
             f"`use_rep={key!r}` is neither in `mdata[{name!r}].obsm` nor in its `layers`. "
-            f"Found in obsm: {_checks.listed(adata.obsm)}; in layers: {_checks.listed(adata.layers)}. "
-            "Pass one of these or 'X', or run `pp.represent` first."
+            f"{_access.feature_slots(adata)} Pass one of these, or run `pp.represent` first."
         )
         raise KeyError(msg)
-    if values is None:
-        msg = f"`mdata[{name!r}].X` is empty. Pass `use_rep=` with a key of its obsm or layers."
-        raise ValueError(msg)
-    space = str(_space(adata, key).get("fingerprint", "")) if key in adata.obsm else ""
-    return values, Features(np.empty((0, 0)), names, key, said, space)
+    space = str(_space(adata, key).get("fingerprint", "")) if place == OBSM else ""
+    found = Features(np.empty((0, 0)), names, key, place, space)
+    _require_stored(values, found, adata, name, "use_rep")
+    return values, found
 
 
 def same_space(found: Features, names: list[str], space: str, name: str) -> None:
@@ -149,36 +165,6 @@ def same_space(found: Features, names: list[str], space: str, name: str) -> None
         raise ValueError(msg)
 
 
-def tensor(values: Any) -> Any:
-    """Images as they are stored, whole numbers included: (n_cells, channels, height, width)."""
-    _checks.plain_numbers(values, "The array of images")
-    return np.asarray(values)
-
-
-def numeric(values: Any, where: str) -> Matrix:
-    """A float matrix, dense or CSR, of anything that AnnData stores as a matrix in memory."""
-    if isinstance(values, pd.DataFrame):
-        values = values.to_numpy()
-    _checks.plain_numbers(values, where)
-    if sparse.issparse(values):
-        return sparse.csr_matrix(values, dtype=np.float64)
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        msg = (
-            f"{where} is of type {type(values).__name__} and cannot be read as numbers. Pass a numeric matrix; "
-            "load a backed object first with `.to_memory()`."
-        )
-        raise TypeError(msg) from error
-    if array.ndim != 2:  # noqa: PLR2004, a matrix
-        msg = (
-            f"{where} has shape {array.shape}, but features must be a matrix of cells × features. "
-            'Images, cells × channels × height × width, are for `tl.propensity(classifier="image")`.'
-        )
-        raise ValueError(msg)
-    return array
-
-
 def _space(adata: AnnData, key: str) -> Mapping[str, Any]:
     """What :func:`psalm.pp.represent` wrote of its space, where this key is its representation."""
     space = adata.uns.get(key) if key == _keys.REPRESENTATION else None
@@ -189,9 +175,9 @@ def _space(adata: AnnData, key: str) -> Mapping[str, Any]:
 
 def _component_names(adata: AnnData, key: str, name: str) -> pd.Index:
     values, space = adata.obsm[key], _space(adata, key)
-    if isinstance(values, pd.DataFrame):
-        return values.columns.astype(str)
-    if np.ndim(values) > 2:  # noqa: PLR2004, images
+    if hasattr(values, "columns"):  # a data frame, in memory or lazy
+        return pd.Index([str(column) for column in values.columns])
+    if n_axes(values) > N_MATRIX_AXES:  # images
         size = "×".join(str(length) for length in values.shape[2:])
         return pd.Index([f"{name}_{position}_{size}" for position in range(values.shape[1])])
     if "loadings" in space:

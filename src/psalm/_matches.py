@@ -241,15 +241,10 @@ def narrowed_width(n_features: int) -> int:
     return n_features if n_features <= WIDE else N_COMPS
 
 
-def is_scaled(found: _features.Features) -> bool:
-    """Whether averages are compared in the features as they are: a representation, and not X or a layer."""
-    return found.said.startswith("obsm")
-
-
 def compared_in(found: _features.Features) -> FloatArray:
     """Features of the target (n_target, k) as averages are compared in them: z-scores, or a representation as it is."""
     values = found.dense()
-    if is_scaled(found):
+    if found.is_representation:
         return values
     scores = np.empty_like(values)
     for start in range(0, values.shape[1], PORTION):  # so that nothing as large as all features exists a third time

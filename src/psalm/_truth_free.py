@@ -27,6 +27,7 @@ from psalm.core.truth_free import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from anndata import AnnData
     from mudata import MuData
 
     from psalm.core._types import FloatArray, IntArray
@@ -215,7 +216,7 @@ def of_links(evidence: Evidence, links: Mapping[str, str], reps: tuple[str | Non
     sides = []
     for name, key, wanted in zip(evidence.names, reps, (list(links), list(links.values())), strict=True):
         found = _features.features(evidence.mdata, name, key)
-        place = _positions(found, wanted, name)
+        place = _positions(found, wanted, name, evidence.mdata.mod[name])
         values = found.values[:, place]
         sides.append(np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=np.float64))
     averages = evidence.coupling.pull(sides[1])
@@ -227,7 +228,7 @@ def of_links(evidence: Evidence, links: Mapping[str, str], reps: tuple[str | Non
         yield Check(name, one.correlation, partial(verdicts.links, what=name), alone=True)
 
 
-def _positions(found: _features.Features, wanted: list[str], name: str) -> IntArray:
+def _positions(found: _features.Features, wanted: list[str], name: str, adata: AnnData) -> IntArray:
     """Column of each linked feature, each of which must be there once."""
     names = found.names.astype(str)
     counts = names.value_counts().reindex(pd.Index(wanted).unique(), fill_value=0)
@@ -235,7 +236,8 @@ def _positions(found: _features.Features, wanted: list[str], name: str) -> IntAr
     if wrong:
         msg = (
             f"`links` names {_checks.listed(wrong)}, which are not features of {name!r} in {found.said}, or are there "
-            f"more than once. Found: {_checks.listed(names, 5)}. Correct the names, or pass `link_rep=`."
+            f"more than once. Found: {_checks.listed(names, 5)}. Correct the names, or pass `link_rep=`. "
+            f"{_access.feature_slots(adata)}"
         )
         raise KeyError(msg)
     first = pd.Series(np.arange(len(names)), index=names)

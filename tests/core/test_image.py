@@ -4,6 +4,7 @@ import torch
 from scipy import sparse
 
 from psalm.core.image import ImageClassifier
+from psalm.core.image_shape import image_shape
 
 QUICK = ImageClassifier(max_epochs=2, device="cpu")
 
@@ -62,7 +63,11 @@ def test_same_seed_same_model_and_the_global_stream_is_left_alone(corners):
     ("array", "stated", "match"),
     [
         pytest.param((4, 32, 32, 3), None, "looks like channels", id="channels last"),
-        pytest.param((4, 32, 32), None, "3 axes", id="no channels"),
+        pytest.param((4, 32, 32, 5), None, "looks like channels", id="five channels last"),
+        pytest.param((4, 48, 64, 8), None, "looks like channels", id="eight channels last, not square"),
+        pytest.param((4, 16, 16, 40), None, "looks like channels", id="many channels last"),
+        pytest.param((4, 32, 32), None, r"3 axes.*images\[:, None\]", id="no channels"),
+        pytest.param((4, 2, 7, 32, 32), None, r"5 axes.*images.max\(axis=2\)", id="z-stacks"),
         pytest.param((4, 3, 8, 8), (3, 8, 9), "Leave `shape` out", id="contradicted"),
         pytest.param((4, 192), None, "features are a matrix", id="flat without shape"),
         pytest.param((4, 192), (3, 8, 9), "has 192 columns", id="flat of another size"),
@@ -72,3 +77,17 @@ def test_same_seed_same_model_and_the_global_stream_is_left_alone(corners):
 def test_what_is_no_image_is_refused(array, stated, match):
     with pytest.raises(ValueError, match=match):
         ImageClassifier(stated).fit(np.zeros(array), np.array([0, 0, 1, 1]), 2)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (5, 4, 4), (5, 9, 33), (40, 20, 20), (8, 8, 8), (1, 1, 100), (3, 96, 20)])
+def test_channels_first_is_not_taken_for_channels_last(shape):
+    assert image_shape((7, *shape)) == shape
+
+
+@pytest.mark.parametrize("shape", [(40, 30, 20), (8, 8, 12)])
+def test_images_that_only_look_like_channels_last_are_taken_once_this_is_said(shape):
+    with pytest.raises(ValueError, match=r"long and narrow.*swapaxes\(2, 3\)"):
+        image_shape((7, *shape))
+    channels, height, width = shape
+    assert image_shape((7, channels, width, height)) == (channels, width, height)
+    assert image_shape((7, *shape), shape) == shape

@@ -29,8 +29,10 @@ def in_h5ad(values, folder):
 STORES = {
     "dense": lambda values, _: values,
     "csr": lambda values, _: sparse.csr_matrix(values),
+    "csr_array": lambda values, _: sparse.csr_array(values),
     "h5py": in_h5,
     "dask": lambda values, _: dask.array.from_array(values, chunks=(16, 7)),
+    "dask of csr": lambda values, _: dask.array.from_array(values, chunks=(16, 7)).map_blocks(sparse.csr_matrix),
     "zarr": lambda values, folder: zarr.create_array(folder / "a.zarr", data=values, chunks=(16, 7)),
     "backed": lambda values, folder: read_h5ad(in_h5ad(values, folder), backed="r").X,
     "sparse_dataset": lambda values, folder: sparse_dataset(h5py.File(in_h5ad(values, folder))["X"]),
@@ -42,7 +44,7 @@ STORES = {
 def test_any_rows_in_any_order_from_any_store(kind, values, tmp_path, rng):
     rows = Rows(STORES[kind](values, tmp_path))
     assert rows.shape == (60, 7)
-    assert rows.in_memory == (kind in {"dense", "csr"})
+    assert rows.in_memory == (kind in {"dense", "csr", "csr_array"})
     for wanted in (rng.integers(60, size=90), np.arange(10, 20), np.array([5]), np.array([], dtype=int), slice(3, 9)):
         found = rows.take(wanted)
         np.testing.assert_array_equal(found, values[wanted])
@@ -62,8 +64,19 @@ def test_values_in_a_file_are_checked_as_they_are_read(tmp_path, values):
     values[40, 2] = np.nan
     rows = Rows(in_h5(values, tmp_path), "`X`")
     rows.take(slice(0, 40))
-    with pytest.raises(ValueError, match=r"`X` holds values that are NaN or infinite. Impute"):
+    found = r"Of 2 cells that were read, `X` has 1 values .* in 1 cells \(40\) and 1 features \(2\). Impute"
+    with pytest.raises(ValueError, match=found):
         rows.take(np.array([3, 40]))
+    named = Rows(rows.values, "`X`", [f"g{i}" for i in range(7)], [f"c{i}" for i in range(60)])
+    with pytest.raises(ValueError, match=r"in 1 cells \('c40'\) and 1 features \('g2'\)"):
+        named.take(slice(38, 50))
+
+
+def test_masked_values_of_a_lazy_array_are_refused(values):
+    hidden = np.ma.masked_array(values, mask=values > 2)
+    rows = Rows(dask.array.from_array(hidden, chunks=(16, 7), asarray=False))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        rows.everything()
 
 
 def test_images_keep_their_axes(rng):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from scipy import sparse
 from torch import nn
 
 from psalm.core.classifier import FittedClassifier, log_shares, with_weight
+from psalm.core.image_shape import N_MATRIX_AXES, image_shape
 from psalm.core.minibatch import Schedule, Standardise, chunks, fit_network, moments
 
 if TYPE_CHECKING:
@@ -18,14 +18,10 @@ if TYPE_CHECKING:
 
     from psalm.core._types import FloatArray, IntArray, Matrix
 
-N_IMAGE_AXES = 4
-N_MATRIX_AXES = 2
 SMALLEST_GRID = 4
 """Convolutions halve height and width until both are at most this, so that the place within the image is kept."""
 
 MOST_DOUBLINGS, N_CHANNELS = 2, 16
-MOST_COLOURS = 4
-"""A last axis no longer than this, behind a longer second one, is taken for channels at the wrong end."""
 
 
 @dataclass(frozen=True)
@@ -101,54 +97,6 @@ def convolutions(shape: tuple[int, ...], n_channels: int = N_CHANNELS) -> tuple[
         layers += [nn.Conv2d(n_inputs, n_outputs, 3, strides, padding=1), nn.GroupNorm(1, n_outputs), nn.GELU()]
         n_inputs, n_layers = n_outputs, n_layers + 1
     return [*layers, nn.Flatten()], n_inputs * height * width
-
-
-def image_shape(found: tuple[int, ...], stated: tuple[int, int, int] | None) -> tuple[int, int, int]:
-    """(channels, height, width) of the images in an array.
-
-    Parameters
-    ----------
-    found
-        Shape of the array, cells first.
-    stated
-        What the user says the images are.
-
-    Raises
-    ------
-    ValueError
-        The array holds no images, or others than stated.
-    """
-    if len(found) == N_MATRIX_AXES:
-        return _flat_shape(found, stated)
-    if len(found) != N_IMAGE_AXES:
-        msg = (
-            f"Images are (n_cells, channels, height, width); these have {len(found)} axes, {found}. "
-            "Give images of one channel an axis for it: `images[:, None]`."
-        )
-        raise ValueError(msg)
-    _, channels, height, width = found
-    if width <= MOST_COLOURS < channels:
-        msg = (
-            f"Images are (n_cells, channels, height, width); the last axis of {found} looks like channels. "
-            "Move it: `numpy.moveaxis(images, -1, 1)`."
-        )
-        raise ValueError(msg)
-    if stated is not None and tuple(stated) != (channels, height, width):
-        msg = f"Images are {found[1:]}, but `shape` is {tuple(stated)}. Leave `shape` out: it is for matrices."
-        raise ValueError(msg)
-    return channels, height, width
-
-
-def _flat_shape(found: tuple[int, ...], stated: tuple[int, int, int] | None) -> tuple[int, int, int]:
-    remedy = "Pass `shape=(channels, height, width)`, whose product is the number of columns."
-    if stated is None:
-        msg = f"Images are expected, but features are a matrix, {found}, and nothing says how to fold it. {remedy}"
-        raise ValueError(msg)
-    if len(stated) != N_IMAGE_AXES - 1 or min(stated) < 1 or int(np.prod(stated)) != found[1]:
-        msg = f"`shape` is {tuple(stated)}, but the matrix has {found[1]} columns. {remedy}"
-        raise ValueError(msg)
-    channels, height, width = stated
-    return channels, height, width
 
 
 def _pixels(features: Matrix, shape: tuple[int, int, int]) -> Iterator[FloatArray]:

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from psalm.core.counts import counts
+
 if TYPE_CHECKING:
     from psalm.core._types import FloatArray
 
@@ -177,8 +179,3 @@ def suited(values: FloatArray) -> str:
     seen = mean > 0
     excess = (variance[seen] - mean[seen] * (1 / size).mean()) / mean[seen] ** 2  # the mean is Poisson's, cell by cell
     return "nb" if seen.any() and np.median(excess) > OVERDISPERSED else "poisson"
-
-
-def counts(values: FloatArray) -> bool:
-    """Whether all values are whole numbers, none is negative, and not all are zero."""
-    return bool(values.size and (values >= 0).all() and values.any() and (values == np.floor(values)).all())

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from psalm.core.missing import account, is_finite
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from psalm.core._types import FloatArray, IntArray
 
@@ -26,12 +28,14 @@ class Rows:
     values
         numpy array of two or more axes, scipy sparse matrix, or what reads rows from a file: AnnData's backed sparse
         data sets, h5py and zarr arrays, dask arrays.
-    said
-        Where they are, for messages.
+    said, features, cells
+        Where they are, and names of both, for messages.
     """
 
     values: Any
     said: str = "The features"
+    features: Sequence[Any] | None = None
+    cells: Sequence[Any] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -59,8 +63,12 @@ class Rows:
         if self.in_memory:
             return dense(self.values[rows])
         found = self._read(rows)
-        if not np.isfinite(found).all():
-            msg = f"{self.said} holds values that are NaN or infinite. Impute or remove them, and run again."
+        if not is_finite(found):
+            cells = np.asarray(range(self.shape[0]) if self.cells is None else self.cells)[rows]
+            msg = (
+                f"Of {len(found)} cells that were read, {self.said} has {account(found, self.features, cells)} "
+                "Impute or remove them, and run again."
+            )
             raise ValueError(msg)
         return found
 
@@ -96,6 +104,8 @@ def dense(values: Any) -> FloatArray:
         values = values.compute()
     if sparse.issparse(values):
         values = values.astype(np.float32).toarray()
+    if isinstance(values, np.ma.MaskedArray):  # of a chunk; NaN is refused
+        values = np.ma.filled(values.astype(np.float32), np.nan)
     return np.array(values, dtype=np.float32, order="C")
 
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from psalm import _access, _cells, _checks, _features, _matches
-from psalm.core.likelihoods import LIKELIHOODS, counts, suited
+from psalm.core.counts import counts
+from psalm.core.image_shape import N_MATRIX_AXES, image_shape
+from psalm.core.likelihoods import LIKELIHOODS, suited
 from psalm.core.losses import LOSSES
 from psalm.model._setup import Setup
 
@@ -27,7 +29,6 @@ N_LOOKED_AT = 2000
 """Cells that are looked at to tell counts from other values."""
 MOST_AVERAGES = 2 * 2**30
 """Bytes that matched averages may take for "barycentric" to be chosen."""
-N_MATRIX_AXES, N_IMAGE_AXES = 2, 4
 
 
 def setup_of(
@@ -54,13 +55,17 @@ def setup_of(
         raise ValueError(msg)
     inputs, found = _features.stream_of(pair[0], source, use_rep)
     targets, wanted = _features.stream_of(pair[1], target, target_rep)
-    for rows, axes, what in ((inputs, (N_MATRIX_AXES, N_IMAGE_AXES), "or images"), (targets, (N_MATRIX_AXES,), "")):
-        if len(rows.shape) not in axes:
-            msg = f"{rows.said} has shape {rows.shape}; features are a matrix of cells × features {what}".strip() + "."
-            raise ValueError(msg)
+    if len(inputs.shape) != N_MATRIX_AXES:
+        image_shape(inputs.shape, said=inputs.said)
+    if len(targets.shape) != N_MATRIX_AXES:
+        msg = (
+            f"{targets.said} has shape {targets.shape}; what is predicted is a matrix of cells × features. Pass "
+            "`target_rep=` with features of the images, or make pixels columns: `images.reshape(len(images), -1)`."
+        )
+        raise ValueError(msg)
     _checks.one_of("likelihood", likelihood, (AUTO, *LIKELIHOODS))
     seen = _some(targets)
-    _allow(likelihood, seen, targets.said)
+    _allow(likelihood, seen, targets.said, pair[1])
     return Setup(
         source=source,
         target=target,
@@ -91,11 +96,11 @@ def _are_counts(values: FloatArray) -> bool:
     return counts(values) and bool(np.max(values) > 1)
 
 
-def _allow(likelihood: str, values: FloatArray, said: str) -> None:
+def _allow(likelihood: str, values: FloatArray, said: str, adata: AnnData) -> None:
     """Refuse values that a likelihood gives no probability."""
     if likelihood in {"poisson", "nb"} and (values < 0).any():
         msg = f"`likelihood={likelihood!r}` is for counts, and {said} has negative values. Pass 'gaussian' or 'auto'."
-        raise ValueError(msg)
+        raise ValueError(msg + _access.from_raw(adata))
     if likelihood == "bernoulli" and ((values < 0) | (values > 1)).any():
         msg = f"`likelihood='bernoulli'` is for values from 0 to 1, and {said} has others. Pass 'auto'."
         raise ValueError(msg)

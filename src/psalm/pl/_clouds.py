@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import sparse
 
-from psalm import _access, _checks, _keys, _matches
+from psalm import _access, _checks, _keys, _matches, _matrix
 from psalm.pl._axes import MANY_TREATMENTS, colours, short
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ def points(mdata: MuData, name: str, basis: str) -> FloatArray:
         step = f" Run `{BY_STEP[basis]}` first." if basis in BY_STEP else ""
         msg = f"`basis={basis!r}` is not in `mdata[{name!r}].obsm`. Found: {_checks.listed(adata.obsm)}.{step}"
         raise KeyError(msg)
-    values = np.asarray(adata.obsm[basis], dtype=float)
-    if values.ndim == 2 and values.shape[1] > 1:  # noqa: PLR2004, a matrix
+    values = _matrix.numeric(adata.obsm[basis], f"`mdata[{name!r}].obsm[{basis!r}]`")
+    values = np.asarray(values.toarray() if sparse.issparse(values) else values)
+    if values.shape[1] > 1:
         return values[:, :2]
     # one component, as with two treatments: it runs upwards, and cells are spread sideways, which means nothing
     return np.column_stack([np.arange(len(values)) * GOLDEN_RATIO % 1, values])

@@ -97,11 +97,11 @@ def represent(
             msg = f"`max_epochs={max_epochs}` is for training with `kind='scvi'`. Leave it out."
             raise ValueError(msg)
     _refuse_loss(adata, modality)
-    where = f"`mdata[{modality!r}].{_said(layer)}`"
-    values = _values(adata, modality, layer)
+    found = _features.layer_of(adata, modality, layer)
+    values, where = found.values, f"`mdata[{modality!r}].{found.said}`"
     _require_range(values, kind, where)
     if kind != "features":
-        _require_counts(values, kind, where)
+        _require_counts(values, kind, where, adata)
     if reference is None:
         _require_variation(values, kind, where)
         seed = int(_checks.generator(rng).integers(2**31))
@@ -129,24 +129,6 @@ def _refuse_loss(adata: AnnData, modality: str) -> None:
         raise ValueError(msg)
 
 
-def _said(layer: str | None) -> str:
-    return "X" if layer is None else f"layers[{layer!r}]"
-
-
-def _values(adata: AnnData, modality: str, layer: str | None) -> Matrix:
-    if layer is not None and layer not in adata.layers:
-        msg = f"`layer={layer!r}` is not in `mdata[{modality!r}].layers`. Found: {_checks.listed(adata.layers)}."
-        raise KeyError(msg)
-    stored = adata.X if layer is None else adata.layers[layer]
-    where = f"`mdata[{modality!r}].{_said(layer)}`"
-    if stored is None:
-        msg = f"{where} is empty. Pass `layer=` with one of: {_checks.listed(adata.layers)}."
-        raise ValueError(msg)
-    values = _features.numeric(stored, where)
-    _checks.finite(values, where)
-    return values
-
-
 def _require_range(values: Matrix, kind: str, where: str) -> None:
     """Refuse what float32 cannot hold: squares of features, counts before they are scaled."""
     most = LARGEST if kind == "features" else LARGEST_COUNT
@@ -156,12 +138,14 @@ def _require_range(values: Matrix, kind: str, where: str) -> None:
         raise ValueError(msg)
 
 
-def _require_counts(values: Matrix, kind: str, where: str) -> None:
+def _require_counts(values: Matrix, kind: str, where: str, adata: AnnData) -> None:
     data = values.data if sparse.issparse(values) else values
     if data.size and (data.min() < 0 or not np.array_equal(data, np.round(data))):
+        layers = _access.layers(adata)
         msg = (
             f"`kind={kind!r}` needs counts, but {where} has negative or fractional values (minimum {data.min():.4g}). "
-            'Pass `layer=` with the raw counts, or `kind="features"` for values that are already transformed.'
+            f"Pass `layer=` with the raw counts{f' (layers: {_checks.listed(layers)})' if layers else ''}, or "
+            f'`kind="features"` for values that are already transformed.{_access.from_raw(adata)}'
         )
         raise ValueError(msg)
 

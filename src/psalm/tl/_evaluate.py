@@ -157,7 +157,7 @@ def _latents(mdata: MuData, names: tuple[str, str], key: str) -> tuple[FloatArra
     for name in names:
         adata = _access.modality(mdata, name)
         if key not in adata.obsm:
-            msg = f"`latent={key!r}` is not in `mdata[{name!r}].obsm`. Found: {_checks.listed(adata.obsm)}."
+            msg = f"`latent={key!r}` is not in `mdata[{name!r}].obsm`. {_access.feature_slots(adata)}"
             raise KeyError(msg)
         found.append(_features.features_of(adata, name, key).dense())
     if found[0].shape[1] != found[1].shape[1]:

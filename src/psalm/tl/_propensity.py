@@ -17,6 +17,7 @@ from psalm.core import findings, report
 from psalm.core.calibration import CALIBRATORS
 from psalm.core.classifiers import DEFAULT, as_classifier
 from psalm.core.cross_fit import CrossFit
+from psalm.core.image_shape import image_shape
 from psalm.core.joint import Cells, Space, frequencies, score_jointly
 from psalm.core.propensity import as_rows
 
@@ -191,9 +192,10 @@ def propensity(
     inputs = {
         name: _features.features(mdata, name, use_rep, tensors=_takes_tensors(chosen[name])) for name in mdata.mod
     }
+    _require_images(inputs, chosen)
     fits = {
         name: CrossFit(
-            as_classifier(choice, equal_scales=not inputs[name].said.startswith("obsm")),
+            as_classifier(choice, equal_scales=not inputs[name].is_representation),
             n_folds,
             n_repeats,
             CALIBRATORS[calibration](),
@@ -282,6 +284,13 @@ def _by_modality(mdata: MuData, classifier: Any) -> dict[str, Any]:
 def _takes_tensors(choice: Any) -> bool:
     """Whether a classifier may be given arrays of more than two dimensions."""
     return choice == "image" or not isinstance(choice, str)
+
+
+def _require_images(inputs: Mapping[str, _features.Features], chosen: Mapping[str, Any]) -> None:
+    """Before anything is trained, which for another modality may take long."""
+    for name, found in inputs.items():
+        if chosen[name] == "image":
+            image_shape(found.values.shape, said=f"`mdata[{name!r}].{found.said}`")
 
 
 def _require_dense(inputs: Mapping[str, _features.Features]) -> None:
