@@ -96,12 +96,15 @@ def from_raw(adata: AnnData) -> str:
     if adata.raw is None:
         return ""
     names = adata.raw.var_names
-    what = "counts" if counts(dense(adata.raw.X[:N_LOOKED_AT])) else "no counts, but other values,"
+    what = "counts" if counts(dense(adata.raw.X[:N_LOOKED_AT])) else "values that are no counts,"
     if names.is_unique and adata.var_names.isin(names).all():
-        how = "`adata.layers['raw'] = adata.raw[:, adata.var_names].X` makes them the layer 'raw'"
+        how = "`adata.layers['raw'] = adata.raw[:, adata.var_names].X`, and pass 'raw'"
     else:
         how = "build the MuData with `adata.raw.to_adata()` in its place"
-    return f" Its `.raw`, which no step reads, holds {what} of {len(names)} features. To use them: {how}."
+    return (
+        f" `adata.raw`, with `adata` for this modality, holds {what} of {len(names)} features, and no step reads it. "
+        f"To use them: {how}."
+    )
 
 
 def treatment_codes(

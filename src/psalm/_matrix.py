@@ -81,9 +81,12 @@ def _in_memory(values: Any, where: str) -> Any:
         if hasattr(values, read):
             return getattr(values, read)()
     try:
-        return np.asarray(values)
+        found = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise _unreadable(values, where) from error
+    if found.ndim == 0:  # numpy takes anything for an object
+        raise _unreadable(values, where)
+    return found
 
 
 def _plain(values: Any, where: str) -> Any:
