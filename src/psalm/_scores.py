@@ -112,7 +112,7 @@ def scores(mdata: MuData, name: str, key: str) -> FloatArray:
             "scores that `tl.propensity` wrote. Run it again."
         )
         raise ValueError(msg)
-    _checks.finite(values, f"`mdata[{name!r}].obsm[{key!r}]`")
+    _checks.finite(values, f"`mdata[{name!r}].obsm[{key!r}]`", cells=adata.obs_names)
     return values
 
 
