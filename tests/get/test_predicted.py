@@ -13,7 +13,7 @@ def test_predictions_become_an_anndata_with_the_target_s_features(matched):
     np.testing.assert_array_equal(adata.X, matched["a"].obsm["b_predicted"])
     assert adata.obs_names.equals(matched["a"].obs_names)
     assert list(adata.var["gene"]) == [f"g{i}" for i in range(10)]
-    assert set(adata.layers) == {"lower", "upper"}
+    assert set(adata.layers) - {None} == {"lower", "upper"}  # anndata 0.13 lists X as None
     assert (adata.layers["lower"] <= adata.layers["upper"]).all()
     assert adata.uns["prediction"]["likelihood"] == "gaussian"
     adata.X[:] = 0
@@ -41,4 +41,4 @@ def test_errors_say_what_to_do(matched):
 def test_a_second_prediction_without_intervals_leaves_no_old_ones(matched):
     psalm.tl.predict(matched, source="a", target="b", max_epochs=1, coverage=0.5, progress=False)
     psalm.tl.predict(matched, source="a", target="b", max_epochs=1, progress=False)
-    assert not psalm.get.predicted(matched, "b").layers
+    assert not set(psalm.get.predicted(matched, "b").layers) - {None}

@@ -71,7 +71,7 @@ def test_a_layer_is_read_and_x_is_left_alone(counts):
         np.abs(mdata["m"].obsm["X_psalm"]), np.abs(represented(counts, kind="rna", n_comps=3)), atol=1e-4
     )
     assert not mdata["m"].X.any()
-    assert set(mdata["m"].layers) == {"counts"}
+    assert set(mdata["m"].layers) - {None} == {"counts"}  # anndata 0.13 lists X as None
 
 
 @pytest.mark.parametrize(
