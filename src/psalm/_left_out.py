@@ -144,7 +144,7 @@ def _score(
         row |= distribution_scores(standard, space(every), space, rng)
         sums = None
         if truth is not None:
-            scores, sums = pair_scores(standard[known], truth)
+            scores, sums = pair_scores(standard[known], truth, space(every).mean(axis=0))
             row |= scores
         pairs = None if truth is None else (standard[known], truth)
         rows.append((row, Features.of(standard, space(every), pairs), sums))

@@ -14,9 +14,9 @@ def test_space_has_mean_zero_and_scale_one_and_keeps_constants(rng):
 def test_pair_scores_by_hand():
     truth = np.array([[1.0, 0.0], [3.0, 4.0]])
     predicted = np.array([[1.0, 2.0], [1.0, 2.0]])
-    scores, sums = pair_scores(predicted, truth)
-    assert (sums.error, sums.total, sums.within) == (4 + 4 + 4, 26, 2 + 8)
-    assert scores == {"r2": pytest.approx(1 - 12 / 26), "r2_within": pytest.approx(1 - 12 / 10), "pearson": 0}
+    scores, sums = pair_scores(predicted, truth, np.array([1.0, 3.0]))  # of more cells than those with a partner
+    assert (sums.error, sums.total, sums.within) == (4 + 4 + 4, 26, 0 + 9 + 4 + 1)
+    assert scores == {"r2": pytest.approx(1 - 12 / 26), "r2_within": pytest.approx(1 - 12 / 14), "pearson": 0}
     assert pooled([sums, sums]) == {"r2": scores["r2"], "r2_within": scores["r2_within"]}
 
 

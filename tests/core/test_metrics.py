@@ -187,3 +187,31 @@ def test_latent_errors_in_two_dimensions(rng):
     matched, uniform = metrics.latent_errors(one_block(mass), source, target)
     np.testing.assert_allclose(matched, (mass * squared).sum(axis=1) / mass.sum(axis=1))
     np.testing.assert_allclose(uniform, squared.mean(axis=1))
+
+
+@pytest.mark.parametrize("n_known", [1, 2, 5])
+def test_a_uniform_coupling_scores_zero_however_few_pairs_are_known(n_known, rng):
+    """By definition: every matched average is the mean of the treatment's target cells.
+
+    Against the mean of n scored partners it would be −1/(n − 1) in expectation: partners vary around their own mean by
+    1 − 1/n of their variance only.
+    """
+    n_source, n_target = 40, 60
+    plan = SparsePlan(sparse.csr_matrix(np.ones((n_source, n_target))))
+    first, second = np.arange(n_source), np.arange(n_target)
+    blocks = Block(0, first, second, plan), Block(1, n_source + first, n_target + second, plan)
+    partner = np.full(2 * n_source, -1)
+    for block in blocks:
+        partner[rng.choice(block.source, n_known, replace=False)] = rng.choice(block.target, n_known, replace=False)
+    coupling, y = Coupling(2 * n_source, 2 * n_target, blocks), rng.normal(size=(2 * n_target, 3)) * 2 + 5
+    errors = metrics.matched_average_errors(coupling, metrics.pair_ranks(coupling, partner), y)
+    assert len(errors.matched) == 2 * n_known
+    assert metrics.r_squared(errors) == pytest.approx(0, abs=1e-12)
+
+
+def test_r_squared_of_one_known_pair_by_hand():
+    """Targets 0, 1, 5 with mean 2 and the pair of the last, predicted by (1 + 5)/2: 1 − (5 − 3)² / (5 − 2)²."""
+    coupling, y = one_block([[1, 0, 0], [0, 1, 0], [0, 1, 1]]), np.array([[0.0], [1.0], [5.0]])
+    errors = metrics.matched_average_errors(coupling, metrics.pair_ranks(coupling, np.array([-1, -1, 2])), y)
+    assert metrics.r_squared(errors) == pytest.approx(1 - 4 / 9)
+    assert errors.total_mean.tolist() == [9]

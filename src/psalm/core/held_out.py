@@ -58,7 +58,7 @@ class Sums:
     total
         Of the mean of the training cells.
     within
-        Of the mean of the treatment's true cells.
+        Of the mean of the treatment's measured cells.
     """
 
     error: float
@@ -158,16 +158,23 @@ def distribution_scores(
     }
 
 
-def pair_scores(predicted: FloatArray, truth: FloatArray) -> tuple[dict[str, float], Sums]:
+def pair_scores(predicted: FloatArray, truth: FloatArray, treatment_mean: FloatArray) -> tuple[dict[str, float], Sums]:
     """Scores of predicted cells against their true partners, both (n_pairs, n_features) in standard units.
+
+    Parameters
+    ----------
+    predicted, truth
+        Of the cells whose partner is known.
+    treatment_mean
+        (n_features,) mean of all measured cells of the treatment, with and without a known partner.
 
     Returns
     -------
-    ``r2``: against the mean of the training cells; ``r2_within``: against the treatment's own mean; ``pearson``: mean
+    ``r2``: against the mean of the training cells; ``r2_within``: against ``treatment_mean``; ``pearson``: mean
     over features of the correlation over cells, 0 where a prediction is constant. And the sums to pool.
     """
     error, total = float(((truth - predicted) ** 2).sum()), float((truth**2).sum())
-    within = float(((truth - truth.mean(axis=0)) ** 2).sum())
+    within = float(((truth - treatment_mean) ** 2).sum())
     scores = {"r2": _ratio(error, total), "r2_within": _ratio(error, within), "pearson": _pearson(predicted, truth)}
     return scores, Sums(error, total, within)
 

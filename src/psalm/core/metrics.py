@@ -148,9 +148,10 @@ class SquaredErrors:
     matched
         ``‖y_i − ŷ_i‖²`` with y the true partner's features and ŷ the matched average.
     treatment_mean
-        ``‖y_i − ȳ_t(i)‖²`` with ȳ the mean over the true partners of the treatment.
+        ``‖y_i − ȳ_t(i)‖²`` with ȳ the mean over all target cells of the block, which a uniform coupling gives. The mean
+        over the scored partners alone would have seen them: with few of them nothing else could be as near.
     total_mean
-        ``‖y_i − ȳ‖²`` with ȳ the mean over all true partners.
+        ``‖y_i − ȳ‖²`` with ȳ the mean over the target cells of all blocks.
     """
 
     matched: FloatArray
@@ -176,13 +177,14 @@ def matched_average_errors(
     """
     truth = features[ranks.target]
     average = (coupling.pull(features) if average is None else average)[ranks.source]
-    means = np.empty_like(truth)
-    for treatment in np.unique(ranks.treatment):
-        cells = ranks.treatment == treatment
-        means[cells] = truth[cells].mean(axis=0)
+    means, every = np.empty_like(truth, dtype=np.float64), np.zeros(features.shape[1])
+    n_target = sum(len(block.target) for block in coupling.blocks)
+    for block in coupling.blocks:
+        mean = features[block.target].mean(axis=0, dtype=np.float64)
+        means[ranks.treatment == block.treatment] = mean
+        every += mean * len(block.target) / n_target
     # a source cell without mass is predicted by its treatment's mean: no match, no information
     average = np.where(np.isnan(average), means, average)
-    every = truth.mean(axis=0) if len(truth) else 0.0
     errors = (((truth - guess) ** 2).sum(axis=1) for guess in (average, means, every))
     return SquaredErrors(*errors)
 

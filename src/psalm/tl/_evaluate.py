@@ -80,8 +80,9 @@ def evaluate(
     - ``foscttm_features``: the same by distance between matched average and features, in one space for all methods;
     - ``recall``: share of true partners among the k target cells with most mass; ``recall_chance``: by chance;
     - ``trace``: share of a source cell's mass on its partner; ``lift``: trace × n_target, 1 for a uniform coupling;
-    - ``r2``: within-treatment R² of the matched average; 0 is as good as the treatment's mean; ``r2_total``: against
-      the mean over all treatments, which the treatments alone may explain;
+    - ``r2``: within-treatment R² of the matched average; 0 is as good as the mean of the treatment's target cells,
+      with and without a known partner; ``r2_total``: against the mean over all treatments, which the treatments alone
+      may explain;
     - ``latent_error``: mean squared latent distance of matched cells ÷ that of a uniform coupling, where ``latent``;
     - ``label_accuracy``: source cells whose label has most mass among their matches; ``label_chance``: whose label is
       the most frequent one in the treatment, where ``labels``.

@@ -92,8 +92,8 @@ def holdout(
     ``kl_divergence`` (by nearest neighbours in ten components), all between predicted and measured cells
     (:mod:`psalm.core.samples` names the estimators). The latter three compare spreads, too: an average, which every
     regression predicts, is less spread than cells are, and a random match is a perfect sample. With pairs: ``r2``
-    (against the mean of the training cells), ``r2_within`` (against the treatment's own mean), ``pearson`` (mean over
-    features, over cells).
+    (against the mean of the training cells), ``r2_within`` (against the mean of all measured cells of the treatment),
+    ``pearson`` (mean over features, over cells).
 
     Also writes ``mdata.uns[key_added]["features"]``, a row per predictor and feature of the target, over all left-out
     treatments: ``pearson_means`` of predicted and measured means over treatments, and with pairs ``pearson`` and ``r2``
