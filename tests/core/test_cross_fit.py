@@ -87,8 +87,9 @@ def test_groups_are_scored_by_models_that_have_not_seen_them(rng):
     assert accuracy(whole) < 0.7
 
 
-def test_calibration_of_a_cell_has_not_seen_its_label(rng):
-    """Independent: a label that is changed may not change the calibration that its own fold gets."""
+@pytest.mark.parametrize(("shared", "expected"), [(True, [60]), (False, [60, 40, 40, 40])])
+def test_what_a_calibration_is_learnt_from(rng, shared, expected):
+    """One number for all cells: from all. More parameters: those of a fold from the cells of the others."""
     features, codes = rng.normal(size=(60, 3)), np.repeat([0, 1], 30)
     seen = []
 
@@ -97,8 +98,9 @@ def test_calibration_of_a_cell_has_not_seen_its_label(rng):
             seen.append(len(codes))
             return super().fit(log_p, codes, offset)
 
+    Spy.shared = shared
     CrossFit(LogisticClassifier(), n_folds=3, n_repeats=1, calibrator=Spy())(features, codes, 2, rng)
-    assert seen == [40, 40, 40, 60]  # per fold: all others; for new cells: all
+    assert seen == expected
 
 
 def test_the_ensemble_scores_new_cells_like_unlabelled_ones(rng):

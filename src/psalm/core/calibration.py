@@ -8,7 +8,7 @@ log-probabilities. Only the likelihood is calibrated: frequencies are known, and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from psalm.core._types import FloatArray, IntArray
 
 TEMPERATURE_RANGE = (0.02, 50.0)
+WEIGHT_RANGE = (1 / TEMPERATURE_RANGE[1], 1 / TEMPERATURE_RANGE[0])
 
 
 def smoothed_labels(codes: IntArray, n_treatments: int) -> FloatArray:
@@ -54,7 +55,15 @@ class Calibration(Protocol):
 
 
 class Calibrator(Protocol):
-    """A way to calibrate."""
+    """A way to calibrate.
+
+    ``shared`` says whether one calibration, learnt from all cells, serves all folds of a cross-fit. It does where it is
+    a single number: one that all cells share tells no cell's treatment, while one for each fold, learnt from all
+    others, is low where the fold's own cells happen to be classified well. Calibrations with more parameters fit the
+    cells that they are learnt from, and are learnt from other cells than they serve.
+    """
+
+    shared: ClassVar[bool]
 
     def fit(self, log_l: FloatArray, codes: IntArray, log_prior: FloatArray) -> Calibration:
         """Learn from out-of-fold cells."""
@@ -82,6 +91,8 @@ def as_claimed() -> VectorCalibration:
 class NoCalibrator:
     """Take the classifier at its word."""
 
+    shared: ClassVar[bool] = True
+
     def fit(self, log_l: FloatArray, codes: IntArray, log_prior: FloatArray) -> VectorCalibration:
         """Learn nothing."""
         return as_claimed()
@@ -90,6 +101,8 @@ class NoCalibrator:
 @dataclass(frozen=True)
 class TemperatureCalibrator:
     """One temperature by maximum likelihood of smoothed labels: ``log softmax(l / T + o)`` (Guo et al., ICML 2017)."""
+
+    shared: ClassVar[bool] = True
 
     def fit(self, log_l: FloatArray, codes: IntArray, log_prior: FloatArray) -> VectorCalibration:
         """Find T."""
@@ -115,6 +128,8 @@ class VectorCalibrator:
         Strength of the pull towards one weight for all and no bias, in cells; small treatments move little.
     """
 
+    shared: ClassVar[bool] = False
+
     ridge: float = 1.0
 
     def fit(self, log_l: FloatArray, codes: IntArray, log_prior: FloatArray) -> VectorCalibration:
@@ -134,7 +149,10 @@ class VectorCalibrator:
             return value, (np.stack([(residual * log_l).sum(axis=0), residual.sum(axis=0)]) + pull).ravel()
 
         first = np.concatenate([np.full(n_treatments, start), np.zeros(n_treatments)])
-        found = minimize(objective, first, jac=True, method="L-BFGS-B")
+        # a negative weight would turn chance into evidence: where models that have seen a cell are wrong of its like,
+        # it makes them right of the cell
+        bounds = [WEIGHT_RANGE] * n_treatments + [(None, None)] * n_treatments
+        found = minimize(objective, first, jac=True, method="L-BFGS-B", bounds=bounds)
         weight, bias = found.x.reshape(2, n_treatments)
         return VectorCalibration(weight, bias)
 
@@ -159,6 +177,8 @@ class IsotonicCalibrator:
     Flexible, but it makes steps: cells on one step get the same probability, which matching within a treatment cannot
     tell apart. Observed frequencies are kept within ``[1/(2n), 1 − 1/(2n)]``.
     """
+
+    shared: ClassVar[bool] = False
 
     def fit(self, log_l: FloatArray, codes: IntArray, log_prior: FloatArray) -> IsotonicCalibration:
         """Fit the curves."""

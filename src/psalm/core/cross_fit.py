@@ -12,8 +12,9 @@ import numpy as np
 
 from psalm.core.batch import BatchShift, adjust, balancing_weights
 from psalm.core.calibration import TemperatureCalibrator
+from psalm.core.classifier import log_shares
 from psalm.core.ensemble import Ensemble, Member
-from psalm.core.folds import deal_folds, deal_groups
+from psalm.core.folds import deal_folds, deal_groups, other_folds, training_cells
 from psalm.core.kept_models import KeptModels
 from psalm.core.propensity import CHUNK_ENTRIES, Propensity, Repeat
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from psalm.core._types import BoolArray, IntArray, Matrix
+    from psalm.core._types import BoolArray, FloatArray, IntArray, Matrix
     from psalm.core.calibration import Calibration, Calibrator
     from psalm.core.classifier import Classifier
 
@@ -33,8 +34,15 @@ EVIDENCE_ENTRIES = 2**25
 class CrossFit:
     """How models are trained and calibrated, and how often folds are drawn anew.
 
-    Every cell is scored by models, and calibrated by calibrations, that have not seen it: the calibration of a fold is
-    learnt from the out-of-fold log-likelihoods of the other folds' cells.
+    Every cell is scored by models that have not seen it. All of them are trained on as many cells of each treatment
+    (:func:`psalm.core.folds.training_cells`; not where folds follow groups) and refer to the same treatment
+    frequencies, so that a model does not tell which cells it was not trained on.
+
+    Calibration is learnt from out-of-fold log-likelihoods. A single temperature is learnt from all cells, and is the
+    same for all: a cell's own label moves it as every label does. Calibrations with more parameters are learnt for each
+    fold from other cells than its own; these were scored by models that have seen the fold's cells, so a label reaches
+    its own cell's calibration in this roundabout way. Models trained without both folds would close it, at three times
+    the cost.
 
     Parameters
     ----------
@@ -93,20 +101,20 @@ class CrossFit:
             kept = KeptModels.of(self.checkpoint, self.classifier, features, codes, batches, n_treatments)
         repeats: list[Repeat] = []
         members: list[Member] = []
-        first_seeds: list[int] = []
+        again: list[tuple[BoolArray, int]] = []
         for _ in range(self.n_repeats):
-            folds = self._deal(codes, groups, rng)
+            folds, training = self._deal(codes, groups, rng)
             seeds = rng.integers(2**31, size=self.n_folds).tolist()
-            first_seeds = first_seeds or seeds
-            trained = self._train(inputs, folds, seeds, kept, n_jobs=n_jobs, tick=tick)
-            repeat, whole = self._calibrate(inputs, folds, trained, rng)
+            again = again or [(cells, seeds[fold] + 1) for fold, cells in training.items()]
+            trained = self._train(inputs, training, seeds, kept, n_jobs=n_jobs, tick=tick)
+            repeat, whole = self._calibrate(inputs, folds, training, trained, rng)
             repeats.append(repeat)
             members += whole
         ensemble = Ensemble(tuple(members), tuple(len(repeat.members) for repeat in repeats))
         found = Propensity(features, codes, batches, tuple(repeats), ensemble)
         if not self._asks_chance:
             return found
-        found = replace(found, ensemble=replace(ensemble, chance=self._chance(inputs, found, first_seeds)))
+        found = replace(found, ensemble=replace(ensemble, chance=self._chance(inputs, found, *again[0])))
         tick()
         return found
 
@@ -120,12 +128,11 @@ class CrossFit:
         """Whether one model is trained again, to tell what the classifier's seed does from what the cells do."""
         return self.n_repeats > 1 and not getattr(self.classifier, "deterministic", False)
 
-    def _chance(self, inputs: _Inputs, found: Propensity, seeds: list[int]) -> float:
+    def _chance(self, inputs: _Inputs, found: Propensity, training: BoolArray, seed: int) -> float:
         """Share of the variance between repeats that the seed alone makes: one model is trained again with another."""
         repeat = found.repeats[0]
         fold, member = next(iter(repeat.members.items()))
-        training = (inputs.codes >= 0) & (repeat.folds != fold)
-        twin = _train_one(self.classifier, inputs, training, seeds[fold] + 1)
+        twin = _train_one(self.classifier, inputs, training, seed)
         twin = replace(twin, n_labelled=member.n_labelled, calibration=member.calibration)
         cells = np.flatnonzero((inputs.codes >= 0) & (repeat.folds == fold))
         cells = cells[: max(1, CHUNK_ENTRIES // inputs.n_treatments)]
@@ -134,26 +141,29 @@ class CrossFit:
         between = float(found.rows(cells).noise.sum() / (len(repeat.members) - 1))
         return min(1.0, by_seed / between) if between > 0 else 0.0
 
-    def _deal(self, codes: IntArray, groups: IntArray | None, rng: np.random.Generator) -> IntArray:
+    def _deal(
+        self, codes: IntArray, groups: IntArray | None, rng: np.random.Generator
+    ) -> tuple[IntArray, dict[int, BoolArray]]:
+        """The fold of each cell, and the cells that the model of each fold is trained on."""
         if groups is None:
-            return deal_folds(codes, self.n_folds, rng)
-        return deal_groups(codes, groups, self.n_folds, rng)
+            folds = deal_folds(codes, self.n_folds, rng)
+            return folds, training_cells(codes, folds, rng)
+        folds = deal_groups(codes, groups, self.n_folds, rng)
+        return folds, other_folds(codes, folds)
 
     def _train(
         self,
         inputs: _Inputs,
-        folds: IntArray,
+        training: dict[int, BoolArray],
         seeds: list[int],
         kept: KeptModels | None,
         *,
         n_jobs: int | None,
         tick: Callable[[], object],
     ) -> dict[int, Member]:
-        """The model of each fold, trained on all others."""
+        """The model of each fold."""
         from joblib import Parallel, delayed
 
-        labelled = inputs.codes >= 0
-        training = {fold: labelled & (folds != fold) for fold in np.unique(folds[labelled]).tolist()}
         members: dict[int, Member] = {}
         for fold, cells in training.items():
             found = None if kept is None else kept.read(cells, seeds[fold])
@@ -167,32 +177,36 @@ class CrossFit:
                 kept.write(training[fold], seeds[fold], member)
             members[fold] = member
             tick()
-        n_labelled = int(labelled.sum())
+        n_labelled = int((inputs.codes >= 0).sum())
         return {fold: replace(members[fold], n_labelled=n_labelled) for fold in training}
 
     def _calibrate(
-        self, inputs: _Inputs, folds: IntArray, trained: dict[int, Member], rng: np.random.Generator
+        self,
+        inputs: _Inputs,
+        folds: IntArray,
+        training: dict[int, BoolArray],
+        trained: dict[int, Member],
+        rng: np.random.Generator,
     ) -> tuple[Repeat, list[Member]]:
-        """Each fold's member, calibrated on the cells of all others; and all members, calibrated on all cells."""
+        """Each fold's member, calibrated for the fold's cells; and all members, calibrated on all cells."""
         cells = np.flatnonzero(inputs.codes >= 0)
         n_most = max(1, EVIDENCE_ENTRIES // inputs.n_treatments)
         if len(cells) > n_most:
             cells = np.sort(rng.choice(cells, n_most, replace=False))
-        said, log_prior = np.zeros((2, len(cells), inputs.n_treatments))
+        said = np.zeros((len(cells), inputs.n_treatments))
         for fold, member in trained.items():
             own = folds[cells] == fold
             said[own] = member.log_likelihood(*inputs.of(cells[own]))
-            log_prior[own] = member.model.log_prior
 
         def learnt_from(chosen: BoolArray) -> Calibration:
-            return self.calibrator.fit(said[chosen], inputs.codes[cells[chosen]], log_prior[chosen])
+            return self.calibrator.fit(said[chosen], inputs.codes[cells[chosen]], inputs.log_prior)
 
-        repeat = Repeat(
-            folds,
-            {fold: replace(member, calibration=learnt_from(folds[cells] != fold)) for fold, member in trained.items()},
-        )
         everything = learnt_from(np.ones(len(cells), dtype=bool))
-        return repeat, [replace(member, calibration=everything) for member in trained.values()]
+        whole = {fold: replace(member, calibration=everything) for fold, member in trained.items()}
+        if self.calibrator.shared:
+            return Repeat(folds, whole), list(whole.values())
+        own = {f: replace(member, calibration=learnt_from(training[f][cells])) for f, member in trained.items()}
+        return Repeat(folds, own), list(whole.values())
 
 
 @dataclass(frozen=True)
@@ -209,6 +223,11 @@ class _Inputs:
         """Number of batches, 0 without."""
         return 0 if self.batches is None else int(np.max(self.batches)) + 1
 
+    @property
+    def log_prior(self) -> FloatArray:
+        """Logarithm of the treatment frequencies among all labelled cells (n_treatments,)."""
+        return log_shares(self.codes[self.codes >= 0], self.n_treatments)
+
     def of(self, cells: IntArray | BoolArray) -> tuple[Matrix, IntArray | None]:
         """Features and batches of some cells."""
         return self.features[cells], None if self.batches is None else self.batches[cells]
@@ -222,9 +241,10 @@ def _train_one(classifier: Classifier, inputs: _Inputs, training: BoolArray, see
     # the number of threads changes the last bits of a sum, and may not change the scores
     with threadpool_limits(limits=1):
         if batches is None:
-            return Member(classifier.fit(features, codes, inputs.n_treatments, seed), None, len(codes))
+            model = classifier.fit(features, codes, inputs.n_treatments, seed)
+            return Member(model, None, len(codes), inputs.log_prior)
         shift = BatchShift.fit(features, codes, batches, inputs.n_batches)
         model = classifier.fit(
             adjust(features, batches, shift), codes, inputs.n_treatments, seed, balancing_weights(codes, batches)
         )
-        return Member(model, shift, len(codes))
+        return Member(model, shift, len(codes), inputs.log_prior)

@@ -32,6 +32,9 @@ class Member:
         What is taken from the features of each batch; None without batches.
     n_labelled
         How many cells the calibration rests on, for the certainty cap.
+    log_prior
+        (n_treatments,) logarithm of the treatment frequencies that its probabilities are to refer to: those of all
+        labelled cells, the same for all members. Those of its training cells would tell which cells it has not seen.
     calibration
         Learnt from cells that the model has not seen.
     """
@@ -39,6 +42,7 @@ class Member:
     model: FittedClassifier
     batch_shift: BatchShift | None
     n_labelled: int
+    log_prior: FloatArray
     calibration: Calibration = field(default_factory=as_claimed)
 
     def log_likelihood(self, features: Matrix, batches: IntArray | None) -> FloatArray:
@@ -47,11 +51,11 @@ class Member:
 
     def calibrated(self, log_likelihood: FloatArray) -> FloatArray:
         """Calibrated, capped, centred log-odds of what the model said."""
-        return centre(cap_certainty(self.calibration(log_likelihood, self.model.log_prior), self.n_labelled))
+        return centre(cap_certainty(self.calibration(log_likelihood, self.log_prior), self.n_labelled))
 
     def claimed(self, log_likelihood: FloatArray) -> FloatArray:
         """The same as the classifier claims it: neither calibrated nor capped."""
-        return centre(as_claimed()(log_likelihood, self.model.log_prior))
+        return centre(as_claimed()(log_likelihood, self.log_prior))
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,8 @@ def propensity(
         ``predict_proba``, pipelines and skorch networks included, or a mapping from modality to these.
     calibration
         "temperature" (one number), "vector" (a weight and a bias per treatment), "isotonic" (a monotone curve per
-        treatment; its steps hide differences between cells) or "none". Learnt, for each fold, from the other folds.
+        treatment; its steps hide differences between cells) or "none". From out-of-fold scores: the temperature from
+        those of all cells, the same for all; "vector" and "isotonic", for each fold, from the other folds' cells.
     prior
         "shared": log-odds refer to the mean of the modalities' treatment frequencies, so that a treatment that is
         frequent in one modality and rare in the other does not push their scores apart.
