@@ -3,6 +3,8 @@
 Split conformal prediction (Lei, G'Sell, Rinaldo, Tibshirani and Wasserman, 2018) with residuals relative to a predicted
 standard deviation: with q the ⌈(n + 1)·c⌉-th smallest of n calibration residuals ``|y − μ| / s``, the interval μ ± q·s
 covers a new y with probability c or more, whatever the model, if that cell and those of calibration are exchangeable.
+This holds for each feature by its own residuals, from n = c / (1 − c) cells on. Residuals of other features are no
+further cells: they differ in spread, and those of one cell go together.
 """
 
 from __future__ import annotations
@@ -14,9 +16,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     from psalm.core._types import FloatArray
-
-FEWEST_CELLS = 50
-"""With fewer calibration cells than this, all features share one quantile."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,6 @@ class Residuals:
     calibration: FloatArray
     test: FloatArray
 
-    @property
-    def pooled(self) -> bool:
-        """Whether all features share one quantile, for want of cells."""
-        return len(self.calibration) < FEWEST_CELLS
-
     def quantile(self, coverage: float) -> FloatArray:
         """(n_features,) half-width of the intervals in standard deviations.
 
@@ -48,17 +42,16 @@ class Residuals:
         if isinstance(coverage, bool) or not isinstance(coverage, float | int) or not 0 < coverage < 1:
             msg = f"`coverage={coverage!r}` must be a number between 0 and 1, such as 0.9."
             raise ValueError(msg)
-        n_features = self.calibration.shape[1]
-        found = self.calibration.reshape(-1, 1) if self.pooled else self.calibration
         n_cells = len(self.calibration)
-        place = _up((len(found) + 1) * coverage)
-        if n_cells == 0 or place > len(found):
+        place = _up((n_cells + 1) * coverage)
+        if place > n_cells:
             msg = (
-                f"Intervals of coverage {coverage:g} need {_up(coverage / (1 - coverage))} held-out values, "
-                f"and there are {len(found)}. Ask for a smaller coverage, or train with a larger `validation_size`."
+                f"Intervals of coverage {coverage:g} need {_up(coverage / (1 - coverage))} held-out cells to be "
+                f"calibrated on, and there are {n_cells}. Ask for a smaller coverage, or train with a larger "
+                "`validation_size`."
             )
             raise ValueError(msg)
-        return np.broadcast_to(np.sort(found, axis=0)[place - 1], (n_features,))
+        return np.asarray(np.sort(self.calibration, axis=0)[place - 1])
 
     def coverage(self, coverage: float) -> FloatArray:
         """(n_features,) share of the test cells that the intervals cover."""

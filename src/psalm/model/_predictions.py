@@ -187,7 +187,10 @@ class Predictions:
 
         Intervals are ``μ ± q·s``. s joins three things: the noise of the features and the uncertainty of the match,
         which a second head of the network learns from the spread of matches, and that of the network (20 passes with
-        dropout). q is the conformal quantile over half of the held-out cells. A held-out cell's true partner is not
+        dropout). q is the conformal quantile of each feature over half of the held-out cells: whatever their number, on
+        average over which cells these are, the interval of a feature covers at least what it says of cells like them.
+        That is a statement on one feature at a time. The held-out cells have also chosen the epoch and the shrinkage,
+        three numbers or so, which it leaves out of account. A held-out cell's true partner is not
         known; one drawn from the match stands for it. So coverage is that of the match's draws, and where the match is
         wrong it says so of the match only.
 
@@ -200,8 +203,7 @@ class Predictions:
 
         Returns
         -------
-        DataFrame (n_outputs rows): ``coverage``, counted; ``quantile``, q; ``n_cells`` that coverage was counted on;
-        ``pooled``: whether q is that of all features together, as fewer than 50 cells calibrated it.
+        DataFrame (n_outputs rows): ``coverage``, counted; ``quantile``, q; ``n_cells`` that coverage was counted on.
         """
         fitted = self._trained()[1]
         residuals = fitted.residuals_known if use_treatment else fitted.residuals
@@ -210,7 +212,6 @@ class Predictions:
                 "coverage": residuals.coverage(coverage),
                 "quantile": residuals.quantile(coverage),
                 "n_cells": len(residuals.test),
-                "pooled": residuals.pooled,
             },
             index=self.setup.output_names,
         )
