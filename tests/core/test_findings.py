@@ -9,7 +9,13 @@ TABLE = pd.DataFrame(
 CALIBRATION = pd.DataFrame({"modality": ["rna"], "calibration_error_after": [0.01], "chance_error_after": [0.01]})
 DIMENSIONS = pd.DataFrame({"modality": ["rna"], "effective": [2.0], "for_95_percent": [3], "largest": [8]})
 AGREEMENT = pd.DataFrame(
-    {"modality_1": "rna", "modality_2": "image", "treatment": ["a", "b"], "energy_share": 0.1, "p_value": 0.005}
+    {
+        "modality_1": "rna",
+        "modality_2": "image",
+        "treatment": ["a", "b"],
+        "energy_share": 0.1,
+        "random_split_share": 0.05,
+    }
 )
 
 
@@ -46,4 +52,4 @@ def test_many_treatments_are_shortened():
 
 def test_noise_is_not_a_finding():
     assert find(calibration=CALIBRATION.assign(calibration_error_after=0.1, chance_error_after=0.08)).empty
-    assert find(agreement=AGREEMENT.assign(energy_share=0.6, p_value=0.2)).empty
+    assert find(agreement=AGREEMENT.assign(energy_share=0.6, random_split_share=0.7)).empty

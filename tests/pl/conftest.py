@@ -91,7 +91,7 @@ def add_propensity(mdata, names):
                 "modality_2": "b",
                 "treatment": names,
                 "energy_share": 0.1 + 0.08 * waves(n)[:, 0],
-                "p_value": np.where(waves(n, 1, 3.0)[:, 0] > 0, 0.001, 0.4),
+                "random_split_share": np.where(waves(n, 1, 3.0)[:, 0] > 0, 0.0, 0.4),
             }
         ),
         "confusion": tables,

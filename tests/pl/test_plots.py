@@ -124,7 +124,7 @@ def test_agreement_draws_the_stored_distances(matched):
     ax = psalm.pl.agreement(matched, show=False)
     stored = matched.uns["propensity"]["agreement"]
     np.testing.assert_allclose(ax.collections[0].get_offsets()[:, 0], stored["energy_share"])
-    assert len(ax.collections[1].get_offsets()) == (stored["p_value"] <= 0.01).sum()
+    assert len(ax.collections[1].get_offsets()) == (stored["energy_share"] > stored["random_split_share"]).sum()
 
 
 def test_match_flags_what_did_not_converge(matched):

@@ -12,38 +12,43 @@ if TYPE_CHECKING:
     from psalm.core._types import FloatArray, IntArray
 
 FEWEST_CELLS = 3
+RARE = 0.99
+"""Quantile of random splits."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Energy distance of two samples, and how often a random split of the same cells has one as large.
+    """Energy distance of two samples, and how large it is for random splits of the same cells.
+
+    This is no test of the method's model. A modality's scores share the errors of its own models, so that the scores of
+    two modalities differ by more than a random split does also where the model holds.
 
     Parameters
     ----------
     share
         Energy distance over twice the mean distance between the samples: 0 for equal distributions, 1 for two points.
         Unbiased, so that it is a little below zero about as often as above where distributions are equal.
-    p_value
-        Share of permutations with at least this distance, the observed one included.
+    random_split
+        The share that all but one in a hundred random splits stay below: how far a few cells alone can take it.
     """
 
     share: float
-    p_value: float
+    random_split: float
 
 
 def energy_agreement(
-    x: FloatArray, y: FloatArray, rng: np.random.Generator, *, n_permutations: int = 199, n_most: int = 200
+    x: FloatArray, y: FloatArray, rng: np.random.Generator, *, n_splits: int = 199, n_most: int = 200
 ) -> Agreement:
-    """Two-sample test by the energy distance (Székely and Rizzo, 2013).
+    """Energy distance of two samples (Székely and Rizzo, 2013) beside that of random splits.
 
     Parameters
     ----------
     x, y
         (n_cells, n_columns) scores; at least three cells each, else NaN.
     rng
-        Draws the permutations, and the cells where there are many.
-    n_permutations
-        The smallest p-value is ``1 / (n_permutations + 1)``.
+        Draws the splits, and the cells where there are many.
+    n_splits
+        Random splits into samples of the same sizes.
     n_most
         Cells of each sample that are used.
     """
@@ -51,14 +56,13 @@ def energy_agreement(
         return Agreement(float("nan"), float("nan"))
     x, y = (a[rng.permutation(len(a))[:n_most]] for a in (x, y))
     distances = cdist(np.vstack([x, y]), np.vstack([x, y]))
-    first = np.zeros((len(distances), n_permutations + 1))
-    for column in range(n_permutations + 1):
+    first = np.zeros((len(distances), n_splits + 1))
+    for column in range(n_splits + 1):
         chosen = rng.permutation(len(distances))[: len(x)] if column else np.arange(len(x))
         first[chosen, column] = 1
     energy, between = _energies(distances, first, len(x), len(y))
-    p_value = float((energy >= energy[0] * (1 - 1e-9)).mean())
-    share = energy[0] / (2 * between[0]) if between[0] > 0 else 0.0
-    return Agreement(float(share), p_value)
+    shares = np.divide(energy, 2 * between, out=np.zeros_like(energy), where=between > 0)
+    return Agreement(float(shares[0]), float(np.quantile(shares[1:], RARE)))
 
 
 def _energies(distances: FloatArray, first: FloatArray, n: int, m: int) -> tuple[FloatArray, FloatArray]:

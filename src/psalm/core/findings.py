@@ -19,12 +19,11 @@ BATCH_TELLS = 0.9
 """Area under the ROC curve from which on the batch alone tells a treatment."""
 
 FAR_APART = 0.3
-"""Energy distance share from which on two modalities' scores disagree."""
+"""Energy distance share from which on two modalities' scores disagree, where few cells alone do not explain it."""
 
 NEARLY_ALL, A_PLANE = 0.8, 2
 """Share of the possible dimensions that scores fill evenly; with three treatments or fewer there are two at most."""
 
-SIGNIFICANT = 0.01
 SHOWN = 8
 
 
@@ -123,7 +122,7 @@ def _rank(dimensions: pd.DataFrame) -> Iterable[Finding]:
 
 
 def _apart(agreement: pd.DataFrame) -> Iterable[Finding]:
-    apart = agreement[(agreement["energy_share"] > FAR_APART) & (agreement["p_value"] <= SIGNIFICANT)]
+    apart = agreement[agreement["energy_share"] > agreement["random_split_share"].clip(lower=FAR_APART)]
     for (first, second), rows in apart.groupby(["modality_1", "modality_2"], sort=False):
         yield (
             "disagreement",

@@ -127,14 +127,14 @@ def agreement_table(
     treatments: Sequence[str],
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    """Energy distance between each two modalities' scores within each treatment, with a permutation p-value."""
+    """Energy distance between each two modalities' scores within each treatment, beside that of random splits."""
     rows = []
     for first, second in combinations(scores, 2):
         places = [_places(codes[name], len(treatments)) for name in (first, second)]
         for treatment, x, y in zip(treatments, *places, strict=True):
             found = energy_agreement(scores[first][x], scores[second][y], rng)
-            rows.append((first, second, treatment, found.share, found.p_value))
-    return pd.DataFrame(rows, columns=["modality_1", "modality_2", "treatment", "energy_share", "p_value"])
+            rows.append((first, second, treatment, found.share, found.random_split))
+    return pd.DataFrame(rows, columns=["modality_1", "modality_2", "treatment", "energy_share", "random_split_share"])
 
 
 def _places(codes: IntArray, n_treatments: int) -> list[IntArray]:

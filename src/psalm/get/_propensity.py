@@ -111,7 +111,9 @@ def propensity_report(mdata: MuData, key: str = _keys.PROPENSITY, *, table: str 
           how many hold 95 % of the variance, and the ``largest`` number that the treatments allow.
         - "agreement": per treatment and pair of modalities. ``energy_share``: energy distance between the two
           modalities' scores, 0 where their distributions are equal (then a little below or above), 1 where they are
-          two points; ``p_value`` of a permutation test. With many cells a small distance is significant, too.
+          two points; ``random_split_share``: what all but one in a hundred random splits of the same cells stay below.
+          Scores of a modality share the errors of its models, so that the first exceeds the second also where the
+          method's model holds: this is no test of it.
         - "findings": where the method's assumptions visibly fail, in words, as :func:`psalm.tl.propensity` warned.
 
     Returns
