@@ -167,7 +167,7 @@ def posterior_of(stored: Mapping[str, Any], scores: FloatArray) -> FloatArray:
         msg = (
             f"The cost 'posterior' needs the probabilities of treatments under one shared prior, but "
             f'the scores were made {found}. Run `tl.propensity` with `prior="shared"` and '
-            '`score_on="treatments"`, or pass `cost="euclidean"`.'
+            '`score_on="treatment"`, or pass `cost="euclidean"`.'
         )
         raise ValueError(msg)
     log_prior = np.log(np.asarray(stored["shares"], dtype=np.float64))

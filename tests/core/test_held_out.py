@@ -48,3 +48,12 @@ def test_without_pairs_there_are_no_scores_over_cells(rng):
     assert np.isnan(found["pearson"]).all()
     assert np.isnan(found["r2"]).all()
     assert np.isfinite(found["pearson_means"]).all()
+
+
+def test_a_constant_prediction_has_no_correlation_and_numbers_far_from_zero_keep_theirs(rng):
+    """Independent: the definition. As differences of sums of squares both were rounding."""
+    y = rng.normal(size=(20, 2))
+    constant = feature_scores([Features.of(np.full((20, 2), 0.1), y, (np.full((20, 2), 0.1), y))])
+    np.testing.assert_allclose(constant["pearson"], 0, atol=1e-6)
+    x = 1e-3 * y + 1e5
+    np.testing.assert_allclose(feature_scores([Features.of(x, y, (x, y))])["pearson"], 1, rtol=1e-4)

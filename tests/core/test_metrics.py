@@ -215,3 +215,10 @@ def test_r_squared_of_one_known_pair_by_hand():
     errors = metrics.matched_average_errors(coupling, metrics.pair_ranks(coupling, np.array([-1, -1, 2])), y)
     assert metrics.r_squared(errors) == pytest.approx(1 - 4 / 9)
     assert errors.total_mean.tolist() == [9]
+
+
+def test_latent_errors_do_not_depend_on_where_the_origin_is(rng):
+    """Independent: distances are the same wherever all latents are moved to."""
+    mass, source, target = rng.random((5, 6)), rng.normal(size=(5, 2)), rng.normal(size=(6, 2))
+    near, far = (metrics.latent_errors(one_block(mass), source + at, target + at) for at in (0.0, 1e7))
+    np.testing.assert_allclose(near, far, rtol=1e-6)

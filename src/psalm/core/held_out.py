@@ -75,7 +75,8 @@ class Features:
     means
         (2, n_features) means of predicted and of measured cells, in standard units.
     moments
-        (6, n_features) over pairs: n, Σx, Σy, Σx², Σy², Σxy with x predicted and y true; zeros without pairs.
+        (6, n_features) over pairs: n, x̄, ȳ, Σ(x − x̄)², Σ(y − ȳ)², Σ(x − x̄)(y − ȳ) with x predicted and y true; zeros
+        without pairs.
     """
 
     means: FloatArray
@@ -87,9 +88,10 @@ class Features:
         means = np.stack([predicted.mean(axis=0), measured.mean(axis=0)])
         moments = np.zeros((6, means.shape[1]))
         if pairs is not None:
-            x, y = pairs
-            every = [np.ones_like(x), x, y, x**2, y**2, x * y]
-            moments = np.stack([values.sum(axis=0) for values in every])
+            centres = [values.mean(axis=0) for values in pairs]
+            x, y = (values - centre for values, centre in zip(pairs, centres, strict=True))
+            n_pairs = np.full(means.shape[1], float(len(x)))
+            moments = np.stack([n_pairs, *centres, *(values.sum(axis=0) for values in (x**2, y**2, x * y))])
         return cls(means, moments)
 
 
@@ -103,14 +105,18 @@ def feature_scores(found: list[Features]) -> dict[str, FloatArray]:
     """
     means, n = np.stack([f.means for f in found], axis=2), len(found)
     predicted, measured = means
-    count, x, y, xx, yy, xy = np.sum([f.moments for f in found], axis=0)
-    centred = xy - x * y / np.maximum(count, 1), xx - x**2 / np.maximum(count, 1), yy - y**2 / np.maximum(count, 1)
+    n_pairs, x, y, xx, yy, xy = np.stack([f.moments for f in found], axis=1)
+    count = n_pairs.sum(axis=0)
+    x_around, y_around = (values - (n_pairs * values).sum(axis=0) / np.maximum(count, 1) for values in (x, y))
+    between = [(n_pairs * product).sum(axis=0) for product in (x_around * y_around, x_around**2, y_around**2)]
+    centred = [one.sum(axis=0) + other for one, other in zip((xy, xx, yy), between, strict=True)]
+    error, total = (xx - 2 * xy + yy + n_pairs * (x - y) ** 2).sum(axis=0), (yy + n_pairs * y**2).sum(axis=0)
     over_means = _correlations(predicted.T, measured.T) if n > 2 else np.full(len(predicted), np.nan)  # noqa: PLR2004
     with np.errstate(invalid="ignore", divide="ignore"):
         return {
             "pearson_means": over_means,
             "pearson": np.where(count > 0, _correlation(*centred), np.nan),
-            "r2": np.where(count > 0, 1 - (xx - 2 * xy + yy) / yy, np.nan),
+            "r2": np.where(count > 0, 1 - error / total, np.nan),
         }
 
 

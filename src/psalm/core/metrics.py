@@ -210,6 +210,8 @@ def latent_errors(
     ``Σ_j G_ij ‖z_i − z_j‖² / Σ_j G_ij`` and ``mean_j ‖z_i − z_j‖²`` over the block, each (n_source,);
     NaN for unmatched cells.
     """
+    centre = target_latent.mean(axis=0, dtype=np.float64)  # else latents far from 0 lose their distances to rounding
+    source_latent, target_latent = source_latent - centre, target_latent - centre
     moments = np.column_stack([target_latent, (target_latent**2).sum(axis=1)])
     matched = coupling.pull(moments)
     uniform = np.full_like(matched, np.nan)

@@ -18,6 +18,7 @@ import torch
 from psalm._lightning import seeded
 from psalm.core.conformal import Residuals
 from psalm.core.device import one_torch_thread
+from psalm.core.minibatch import moments
 from psalm.core.rows import LARGEST_CHUNK
 from psalm.model._anchors import SLOPES, anchors_of, held_out_losses
 from psalm.model._applied import predict
@@ -91,14 +92,8 @@ class Fitted:
 def prepare(network: Network, pairs: Pairs, source: IntArray, target: IntArray) -> None:
     """Take means and scales of the features of some source and target cells, read in portions."""
     network.standardise(torch.from_numpy(pairs.inputs.take(cells)) for cells in _portions(source))
-    count, total, squares = 0, 0.0, 0.0
-    for cells in _portions(target):
-        values = pairs.targets.take(cells).astype(np.float64) / pairs.size[cells][:, None]
-        count, total, squares = count + len(values), total + values.sum(axis=0), squares + (values**2).sum(axis=0)
-    mean = np.asarray(total / count)
-    variance = np.maximum(squares / count - mean**2, 0.0)
-    scale = np.sqrt(np.where(variance > 1e-10 * mean**2, variance, 0.0))
-    network.likelihood.fit(*(torch.as_tensor(values, dtype=torch.float32) for values in (mean, scale)))
+    targets = (pairs.targets.take(cells).astype(np.float64) / pairs.size[cells][:, None] for cells in _portions(target))
+    network.likelihood.fit(*(torch.as_tensor(values, dtype=torch.float32) for values in moments(targets)))
 
 
 def _portions(cells: IntArray) -> Iterator[IntArray]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from psalm.core.image import convolutions
 from psalm.core.likelihoods import LIKELIHOODS
+from psalm.core.minibatch import moments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from psalm.core._types import FloatArray
 
 N_IMAGE_AXES = 3
 PER_CELL = 1e4
@@ -52,9 +56,9 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.log_counts = log_counts
-        moments = shape if len(shape) < N_IMAGE_AXES else (shape[0], 1, 1)
-        self.register_buffer("input_mean", torch.zeros(moments))
-        self.register_buffer("input_scale", torch.ones(moments))
+        standardised = shape if len(shape) < N_IMAGE_AXES else (shape[0], 1, 1)
+        self.register_buffer("input_mean", torch.zeros(standardised))
+        self.register_buffer("input_scale", torch.ones(standardised))
         layers: list[nn.Module] = []
         width = shape[0]
         if len(shape) == N_IMAGE_AXES:
@@ -77,18 +81,17 @@ class Network(nn.Module):
 
     def standardise(self, chunks: Iterable[Tensor]) -> None:
         """Take mean and scale of the inputs from all cells, some at a time; a constant feature keeps scale one."""
-        count, total, squares = 0, 0.0, 0.0
-        for chunk in chunks:
-            values = self.prepared(chunk).double()
-            if values.ndim > N_IMAGE_AXES:
-                values = values.movedim(1, -1).reshape(-1, values.shape[1])
-            count, total, squares = count + len(values), total + values.sum(dim=0), squares + (values**2).sum(dim=0)
-        mean = torch.as_tensor(total / count)
-        variance = torch.as_tensor(squares / count - mean**2).clamp(min=0.0)
-        scale = torch.where(variance > 1e-10 * mean**2, variance.sqrt(), torch.ones_like(variance))
-        for name, values in (("input_mean", mean), ("input_scale", scale)):
+        found = moments(self._columns(chunk) for chunk in chunks)
+        for name, values in zip(("input_mean", "input_scale"), found, strict=True):
             buffer = self.get_buffer(name)
-            buffer.copy_(values.reshape(buffer.shape))
+            buffer.copy_(torch.from_numpy(values).reshape(buffer.shape))
+
+    def _columns(self, chunk: Tensor) -> FloatArray:
+        """What is standardised alike in one column each: features, or the channels of all pixels."""
+        values = self.prepared(chunk).double()
+        if values.ndim > N_IMAGE_AXES:
+            values = values.movedim(1, -1).reshape(-1, values.shape[1])
+        return np.asarray(values.numpy())
 
     def hidden(self, inputs: Tensor) -> Tensor:
         """Last hidden layer (n_cells, n_hidden)."""
