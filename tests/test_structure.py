@@ -18,8 +18,19 @@ ALLOWED = {  # room: rooms it may import; private modules of the package itself 
     "core": {"core"},
     "datasets": {"datasets", "_checks", "_containers", "core._types"},
     "get": {"core", "_access", "_arguments", "_calls", "_checks", "_features", "_keys", "_matches", "_scores"},
-    "pl": {"pl", "_access", "_arguments", "_checks", "_features", "_keys", "_matches", "_matrix", "core._types"},
-    "pp": {"pp", "_access", "_calls", "_checks", "_features", "_keys", "_lightning", "core"},
+    "pl": {
+        "pl",
+        "_access",
+        "_arguments",
+        "_checks",
+        "_features",
+        "_keys",
+        "_matches",
+        "_matrix",
+        "core._types",
+        "_obs",
+    },
+    "pp": {"pp", "_access", "_calls", "_checks", "_features", "_keys", "_lightning", "core", "_obs", "_spelling"},
     "tl": {
         *(
             "_access",
@@ -35,12 +46,14 @@ ALLOWED = {  # room: rooms it may import; private modules of the package itself 
             "_left_out",
             "_matched",
             "_matches",
+            "_obs",
             "_progress",
             "_scores",
+            "_spelling",
         ),
         *("_truth", "_truth_free", "_truth_scores", "_recipe", "core", "model"),
     },
-    "model": {"model", "_access", "_cells", "_checks", "_features", "_keys", "_lightning", "_matches", "core"},
+    "model": {"model", "_access", "_cells", "_checks", "_features", "_keys", "_lightning", "_matches", "_obs", "core"},
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from mudata import MuData
 
-from psalm import _checks, _keys
+from psalm import _checks, _keys, _obs
 from psalm.core.counts import counts
 from psalm.core.rows import dense
 
@@ -111,45 +111,25 @@ def treatment_codes(
     mdata: MuData, name: str, key: str, treatments: pd.Index | None = None
 ) -> tuple[IntArray, pd.Index]:
     """Code of each cell's treatment (−1 for none) and the treatments in code order."""
-    adata = modality(mdata, name)
-    if key not in adata.obs:
-        msg = (
-            f"`treatment={key!r}` is not in `mdata[{name!r}].obs`. Found: {_checks.listed(adata.obs)}. "
-            "Run `pp.treatment` first, or pass the name it was given as `key_added`."
-        )
-        raise KeyError(msg)
-    if treatments is None:
-        labels = adata.obs[key].astype("category").cat
-        treatments = labels.categories.astype(str)[np.unique(labels.codes[labels.codes >= 0])]
-        if not treatments.is_unique:
-            msg = (
-                f"`mdata[{name!r}].obs[{key!r}]` has labels that read alike as text: "
-                f"{_checks.listed(treatments[treatments.duplicated()], 5)}. Give each treatment one name."
-            )
-            raise ValueError(msg)
-    return codes_of(adata.obs[key], treatments), treatments
+    modality(mdata, name)
+    advice = "Run `pp.treatment` first, or pass the name it was given as `key_added`."
+    labels = _obs.find(mdata, name, key, "treatment", joint=False, advice=advice).labels()
+    treatments = labels.cat.categories if treatments is None else treatments
+    return codes_of(labels, treatments), treatments
 
 
 def codes_of(column: pd.Series, treatments: pd.Index) -> IntArray:
     """Position of each label among the treatments; −1 where it is missing or not one of them."""
-    labels = column.astype("category").cat
-    positions = np.append(treatments.get_indexer(labels.categories.astype(str)), -1)  # code −1 takes the last
+    labels = _obs.labels(column, f"`obs[{column.name!r}]`").cat
+    positions = np.append(treatments.get_indexer(labels.categories), -1)  # code −1 takes the last
     return np.asarray(positions[labels.codes.to_numpy()])
 
 
-def shared_labels(
-    tables: Sequence[pd.DataFrame], names: Sequence[str], column: str, argument: str
-) -> tuple[list[IntArray], pd.Index]:
+def shared_labels(mdata: MuData, names: Sequence[str], column: str, argument: str) -> tuple[list[IntArray], pd.Index]:
     """Codes of a column of ``obs`` of several modalities in common labels, −1 where missing, and the labels."""
-    for name, obs in zip(names, tables, strict=True):
-        if column not in obs:
-            msg = (
-                f"`{argument}={column!r}` is not in `mdata[{name!r}].obs`. Found: {_checks.listed(obs)}. "
-                "Pass one of these."
-            )
-            raise KeyError(msg)
-    values = pd.Index(sorted({str(value) for obs in tables for value in obs[column].dropna().unique()}))
-    return [codes_of(obs[column], values) for obs in tables], values
+    columns = [_obs.find(mdata, name, column, argument).labels() for name in names]
+    values = pd.Index(sorted({value for labels in columns for value in labels.cat.categories}))
+    return [codes_of(labels, values) for labels in columns], values
 
 
 def fingerprint(*arrays: Any) -> str:

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _checks, _keys, _matrix
+from psalm import _access, _checks, _keys, _matrix, _obs
 from psalm.core.transfer import Averages, Labels, Numbers
 
 if TYPE_CHECKING:
-    from anndata import AnnData
+    from mudata import MuData
 
     from psalm.core.transfer import Carried
 
 PLACES = ("obs", "obsm", "layers")
+OBJECTS_OF_LABELS = ("string", "bytes", "boolean", "empty", "categorical", "mixed-integer")
+"""Kinds of objects that are labels; "mixed-integer" is whole numbers beside text."""
 LABEL, NUMBER, AVERAGE = "label", "number", "average"
 
 
@@ -69,16 +71,17 @@ def slots_of(row: Any) -> list[tuple[str, str]]:
     return slots(_keys.TransferKeys(str(row.key), str(row.source)), str(row.kind))
 
 
-def find(adata: AnnData, source: str, key: str) -> tuple[str, str]:
-    """Where a key is, and its name there."""
+def find(mdata: MuData, source: str, key: str) -> tuple[str, str]:
+    """Where a key is, and its name there; what the modality does not have may be a column of the container."""
+    adata = mdata.mod[source]
     if key == "X":
         return "X", "X"
     place, _, name = key.partition(":")
     if place in PLACES and name:
-        found = [place] if name in getattr(adata, place) else []
+        found = [place] if name in getattr(adata, place) or (place == "obs" and name in mdata.obs) else []
     else:
         name = key
-        found = [place for place in PLACES if key in getattr(adata, place)]
+        found = [place for place in PLACES if key in getattr(adata, place)] or ["obs"] * (key in mdata.obs)
     if len(found) == 1:
         return found[0], name
     if found:
@@ -94,13 +97,14 @@ def find(adata: AnnData, source: str, key: str) -> tuple[str, str]:
     raise KeyError(msg)
 
 
-def item(adata: AnnData, source: str, key: str) -> Item:
+def item(mdata: MuData, source: str, key: str) -> Item:
     """What is to be carried over under a key."""
-    place, name = find(adata, source, key)
+    place, name = find(mdata, source, key)
+    adata = mdata.mod[source]
     keys = _keys.TransferKeys(name, source)
     where = f"`mdata[{source!r}]." + ("X`" if place == "X" else f"{place}[{name!r}]`")
     if place == "obs":
-        return of_column(adata.obs[name], keys, where)
+        return of_column(_obs.find(mdata, source, name, "keys"), keys)
     values = adata.X if place == "X" else getattr(adata, place)[name]
     if values is None:
         msg = f"{where} is empty. Pass a key of obs, obsm or layers. {_access.feature_slots(adata)}"
@@ -111,20 +115,23 @@ def item(adata: AnnData, source: str, key: str) -> Item:
     return Item(keys, place, AVERAGE, Averages(found), found.shape[1:], names=kept)
 
 
-def of_column(column: pd.Series, keys: _keys.TransferKeys, where: str) -> Item:
+def of_column(column: _obs.Column, keys: _keys.TransferKeys) -> Item:
     """A column of labels or of numbers."""
-    if is_label(column):
+    if is_label(column.values):
         found = labels(column)
         return Item(keys, "obs", LABEL, Labels(np.asarray(found.codes)), categories=found[:0])
-    if column.dtype.kind not in "iuf":
+    if column.values.dtype.kind not in "iuf":
+        column.labels()  # refuses lists in words of its own
+        kind = pd.api.types.infer_dtype(column.values, skipna=True)
         msg = (
-            f"{where} is of type {column.dtype} and holds {pd.api.types.infer_dtype(column, skipna=True)} values: "
+            f"{column.said} is of type {column.values.dtype} and holds {kind} values: "
             'neither labels nor numbers. Convert it, with `.astype("category")` or `.astype(float)`.'
         )
         raise TypeError(msg)
-    values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    values = column.numbers()
     if np.isinf(values).any():
-        msg = f"{where} has {int(np.isinf(values).sum())} infinite values. Replace them, by NaN where they are unknown."
+        n_infinite = int(np.isinf(values).sum())
+        msg = f"{column.said} has {n_infinite} infinite values. Replace them, by NaN where they are unknown."
         raise ValueError(msg)
     return Item(keys, "obs", NUMBER, Numbers(values))
 
@@ -132,20 +139,14 @@ def of_column(column: pd.Series, keys: _keys.TransferKeys, where: str) -> Item:
 def is_label(column: pd.Series) -> bool:
     """Whether a column holds labels; numbers that are stored as objects could be either."""
     if column.dtype == object:
-        return pd.api.types.infer_dtype(column, skipna=True) in ("string", "boolean", "empty", "categorical")
+        return pd.api.types.infer_dtype(column, skipna=True) in OBJECTS_OF_LABELS
     is_text = isinstance(column.dtype, pd.CategoricalDtype | pd.StringDtype)
     return is_text or bool(pd.api.types.is_bool_dtype(column.dtype))
 
 
-def labels(column: pd.Series) -> pd.Categorical:
+def labels(column: _obs.Column) -> pd.Categorical:
     """Labels with categories that files can store: numbers as they are, all else as strings."""
-    found = column.astype("category").cat
-    categories = found.categories
-    if categories.dtype.kind in "iuf":
-        return pd.Categorical.from_codes(found.codes, categories, ordered=found.ordered)
-    texts = pd.Index([str(category) for category in categories])
-    if not texts.is_unique:
-        twice = _checks.listed(texts[texts.duplicated()].unique(), 5)
-        msg = f"obs[{column.name!r}] has labels that only their type tells apart: {twice}. Make them all strings."
-        raise ValueError(msg)
-    return pd.Categorical.from_codes(found.codes, texts, ordered=found.ordered)
+    values = column.values
+    if isinstance(values.dtype, pd.CategoricalDtype) and values.cat.categories.dtype.kind in "iuf":
+        return pd.Categorical(values)
+    return pd.Categorical(column.labels(unused=True))

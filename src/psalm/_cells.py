@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pandas.api.types import is_complex_dtype, is_numeric_dtype
 
-from psalm import _access, _checks, _keys
+from psalm import _access, _keys, _obs
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -23,21 +22,15 @@ def masses(mdata: MuData, name: str, mass: Any, codes: IntArray) -> FloatArray |
     column = mass.get(name) if isinstance(mass, Mapping) else mass
     if column is None:
         return None
-    obs = mdata.mod[name].obs
-    if column not in obs:
-        msg = f"`mass={column!r}` is not in `mdata[{name!r}].obs`. Found: {_checks.listed(obs)}. Pass one of these."
-        raise KeyError(msg)
-    try:
-        if not is_numeric_dtype(obs[column]) or is_complex_dtype(obs[column]):
-            raise TypeError
-        values = obs[column].to_numpy(dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        msg = f"`mdata[{name!r}].obs[{column!r}]` is {obs[column].dtype}, but masses must be positive numbers."
-        raise ValueError(msg) from error
+    read = _obs.find(mdata, name, column, "mass")
+    if not read.is_number:
+        msg = f"{read.said} is {read.values.dtype}, but masses must be positive numbers."
+        raise ValueError(msg)
+    values = read.numbers()
     bad = int((~(np.isfinite(values) & (values > 0)) & (codes >= 0)).sum())
     if bad:
         msg = (
-            f"`mdata[{name!r}].obs[{column!r}]` is not a positive finite number for {bad} cells to be matched. "
+            f"{read.said} is not a positive finite number for {bad} cells to be matched. "
             "Give each a mass, or take its treatment label away to leave it out."
         )
         raise ValueError(msg)

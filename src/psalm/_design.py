@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _checks, _keys
+from psalm import _access, _checks, _keys, _obs
 from psalm.core.layout import Factor, Layout, one_factor
 
 if TYPE_CHECKING:
@@ -137,18 +137,13 @@ def column_codes(
     mdata: MuData, name: str, column: str, codes: IntArray, argument: str, *, everywhere: bool = False
 ) -> tuple[IntArray, list[str]]:
     """A column of ``obs`` as numbers, and its values; no labelled cell (or none at all) may lack one."""
-    obs = _access.modality(mdata, name).obs
-    if column not in obs:
-        msg = (
-            f"`{argument}={column!r}` is not in `mdata[{name!r}].obs`. Found: {_checks.listed(obs)}. Pass one of these."
-        )
-        raise KeyError(msg)
-    numbers, found = pd.factorize(obs[column])
+    read = _obs.find(mdata, name, column, argument)
+    numbers, found = pd.factorize(read.labels())
     lacking = (numbers < 0) & (everywhere | (codes >= 0))
     if lacking.any():
         msg = (
-            f"{int(lacking.sum())} cells of `mdata[{name!r}]` have no value in obs[{column!r}]. "
+            f"{int(lacking.sum())} cells of `mdata[{name!r}]` have no value in {read.said}. "
             "Give each cell one, or leave these cells out."
         )
         raise ValueError(msg)
-    return np.asarray(numbers), [str(value) for value in found]
+    return np.asarray(numbers), list(found)

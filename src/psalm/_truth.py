@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _checks
+from psalm import _access, _checks, _obs
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -29,17 +29,13 @@ def _identity(mdata: MuData, name: str, truth: str | None) -> pd.Index:
     adata = _access.modality(mdata, name)
     if truth is None:
         return adata.obs_names
-    if truth not in adata.obs:
-        msg = (
-            f"`truth={truth!r}` is not in `mdata[{name!r}].obs`. Found: {_checks.listed(adata.obs)}. Pass one of these."
-        )
-        raise KeyError(msg)
-    values = pd.Index(adata.obs[truth].astype(object))
+    read = _obs.find(mdata, name, truth, "truth")
+    values = pd.Index(read.labels().astype(object))
     known = values.dropna()
     if not known.is_unique:
         twice = known[known.duplicated()].unique()
         msg = (
-            f"`mdata[{name!r}].obs[{truth!r}]` has {len(twice)} values that occur more than once: "
+            f"{read.said} has {len(twice)} values that occur more than once: "
             f"{_checks.listed(twice, 5)}. `truth` must name each cell once."
         )
         raise ValueError(msg)

@@ -194,8 +194,7 @@ def of_hubs(evidence: Evidence) -> Iterator[Check | Missing]:
 
 def of_labels(evidence: Evidence, column: str) -> Iterator[Check | Missing]:
     """Whether the match finds a label that both modalities know and it was not told."""
-    found = [_access.modality(evidence.mdata, name).obs for name in evidence.names]
-    codes, values = _access.shared_labels(found, evidence.names, column, "labels")
+    codes, values = _access.shared_labels(evidence.mdata, evidence.names, column, "labels")
     u = one_hot(codes[0], len(values))
     v = label_shares(evidence.coupling, codes[1], len(values))
     related, base = evidence.relate(u, v), block_means(u, v, evidence.blocks)

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from psalm import _access, _checks, _keys
+from psalm import _access, _checks, _keys, _obs
 from psalm.model._anchors import used
 
 if TYPE_CHECKING:
@@ -37,9 +37,10 @@ def treatment_codes(adata: AnnData, setup: Setup, anchors: Anchors, *, use: bool
 
     Cells that the match left out, as those which did not respond to their treatment, are not taken for cells of it.
     """
-    if not use or setup.treatment not in adata.obs:
+    labels = _obs.get(adata, setup.source, setup.treatment) if use else None
+    if labels is None:
         return np.full(adata.n_obs, -1)
-    codes = _access.codes_of(adata.obs[setup.treatment], pd.Index(anchors.treatments))
+    codes = _access.codes_of(labels.values, pd.Index(anchors.treatments))
     if anchors.known is not None:
         codes = used(codes, anchors.known)
     block = _keys.MatchKeys(setup.match_key).block

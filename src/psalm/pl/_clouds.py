@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from psalm import _access, _checks, _keys, _matches, _matrix
 from psalm.pl._axes import MANY_TREATMENTS, colours, short
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from mudata import MuData
 
@@ -91,7 +91,7 @@ def draw_cloud(ax: Axes, places: FloatArray, cell_colours: Any, **options: Any) 
 
 def label_colours(labels: pd.Series, of_label: dict[str, Any]) -> list[Any]:
     """Colour of each cell by its label."""
-    return [of_label.get(str(label), NO_TREATMENT) for label in labels.astype(object)]
+    return [NO_TREATMENT if pd.isna(label) else of_label.get(str(label), NO_TREATMENT) for label in labels]
 
 
 def legend_beside(ax: Axes, labels: list[pd.Series], of_label: dict[str, Any], missing: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from psalm import _access, _checks, _keys, _matches
+from psalm import _access, _checks, _keys, _matches, _obs
 from psalm._arguments import checked
 from psalm.pl._axes import finish, height_for, legend_above, modality_colours, on_axes, short
 from psalm.pl._rows import row_axis, spread_lines
@@ -165,27 +165,21 @@ def _order(
 ) -> tuple[dict[str, pd.Series], str]:
     """What the cells of each modality are ordered by, and how to call it."""
     if order_by is not None:
-        for name in names:
-            obs = mdata.mod[name].obs
-            if order_by not in obs:
-                msg = (
-                    f"`order_by={order_by!r}` is not in `mdata[{name!r}].obs`. Found: {_checks.listed(obs)}. "
-                    "Pass a column that source and target have."
-                )
-                raise KeyError(msg)
-        return dict(zip(names, _alike([mdata.mod[name].obs[order_by] for name in names]), strict=True)), order_by
+        advice = "Pass a column that source and target have."
+        columns = [_obs.find(mdata, name, order_by, "order_by", advice=advice) for name in names]
+        return dict(zip(names, _alike(columns), strict=True)), order_by
     embedded = all(_keys.EMBEDDING in mdata.mod[name].obsm for name in names)
     key, said = (_keys.EMBEDDING, "score PC 1") if embedded else (propensity_key, "first score")
     return {name: pd.Series(np.asarray(mdata.mod[name].obsm[key])[:, 0]) for name in names}, said
 
 
-def _alike(columns: list[pd.Series]) -> list[pd.Series]:
+def _alike(columns: list[_obs.Column]) -> list[pd.Series]:
     """Numbers as they are, labels as categories in one order."""
-    if all(pd.api.types.is_numeric_dtype(column) for column in columns):
-        return columns
-    names = [str(name) for column in columns for name in column.astype("category").cat.categories]
-    kind = pd.CategoricalDtype(list(dict.fromkeys(names)))
-    return [column.astype(object).map(str, na_action="ignore").astype(kind) for column in columns]
+    if not any(isinstance(column.values.dtype, pd.CategoricalDtype) or not column.is_number for column in columns):
+        return [pd.Series(column.numbers()) for column in columns]
+    labels = [column.labels() for column in columns]
+    names = list(dict.fromkeys(name for column in labels for name in column.cat.categories))
+    return [column.cat.set_categories(names) for column in labels]
 
 
 def _side(mdata: MuData, name: str, match_key: str, treatment: str, order: pd.Series) -> Side:

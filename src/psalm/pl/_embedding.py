@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from psalm import _access, _checks, _keys
+from psalm import _access, _checks, _keys, _obs
 from psalm._arguments import checked
 from psalm.pl._axes import finish, on_axes
 from psalm.pl._clouds import draw_cloud, label_colours, legend_beside, palette, partners, points
@@ -76,7 +76,7 @@ def embedding(
     figure, (axis,) = on_axes(ax, 1, 9.0, 5.0)
     _draw_links(axis, partners(mdata, match_key), n_links, *places)
     of_treatment = palette(mdata, match_key)
-    labels = [mdata.mod[name].obs[str(params["treatment"])] for name in names]
+    labels = [_obs.find(mdata, name, str(params["treatment"]), "treatment", joint=False).labels() for name in names]
     for cloud, column in zip(places, labels, strict=True):
         draw_cloud(axis, cloud, label_colours(column, of_treatment))
     two = mdata.mod[names[0]].obsm[basis].shape[1] > 1

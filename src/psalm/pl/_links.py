@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _checks, _keys
+from psalm import _access, _checks, _keys, _obs
 from psalm._arguments import checked
 from psalm.pl._axes import colours, finish, on_axes
 from psalm.pl._clouds import NO_TREATMENT, draw_cloud, label_colours, legend_beside, palette, partners, points
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from mudata import MuData
 
+    from psalm._obs import Column
     from psalm.core._types import FloatArray
     from psalm.pl._axes import OnAxes
     from psalm.pl._clouds import Partners
@@ -89,7 +90,7 @@ def links(
     bases = _bases(mdata, names, basis)
     places = [points(mdata, name, key) for name, key in zip(names, bases, strict=True)]
     column = str(params["treatment"]) if color is None else color
-    values = [_column(mdata, name, column) for name in names]
+    columns = [_obs.find(mdata, name, column, "color") for name in names]
     figure, axes = on_axes(ax, 2, 9.5, 4.6, gap=0.15)
     if axes[0].get_figure() is not axes[1].get_figure():
         msg = "`ax` holds axes of two figures, but lines run between them. Pass two axes of one figure."
@@ -98,10 +99,11 @@ def links(
         one.set_title(name, fontsize="medium", weight="bold")
         one.set(xlabel=f"{key} (1, 2)", facecolor="none")
         one.margins(0.06)
-    if color is not None and all(pd.api.types.is_numeric_dtype(part) for part in values):
-        cell_colours = _draw_numbers(axes, places, values, column)
+    if color is not None and all(_is_scale(part) for part in columns):
+        cell_colours = _draw_numbers(axes, places, [part.numbers() for part in columns], column)
     else:
-        cell_colours = _draw_labels(mdata, axes, places, values, palette(mdata, match_key) if color is None else column)
+        labels = [part.labels() for part in columns]
+        cell_colours = _draw_labels(mdata, axes, places, labels, palette(mdata, match_key) if color is None else column)
     _join(axes, partners(mdata, match_key), n_links, places, cell_colours)
     return finish(figure, axes, show=show, own=ax is None, return_fig=return_fig)
 
@@ -120,20 +122,15 @@ def _bases(mdata: MuData, names: tuple[str, str], basis: str | Mapping[str, str]
     return [basis, basis]
 
 
-def _column(mdata: MuData, name: str, color: str) -> pd.Series:
-    obs = mdata.mod[name].obs
-    if color not in obs:
-        msg = f"`color={color!r}` is not in `mdata[{name!r}].obs`. Found: {_checks.listed(obs)}. Pass one of these."
-        raise KeyError(msg)
-    column: pd.Series = obs[color]
-    return column
+def _is_scale(column: Column) -> bool:
+    """Whether a column is drawn on a scale of colours; categories of numbers are labels."""
+    return column.is_number and not isinstance(column.values.dtype, pd.CategoricalDtype)
 
 
-def _draw_numbers(axes: list[Axes], places: list[FloatArray], values: list[pd.Series], label: str) -> list[Any]:
+def _draw_numbers(axes: list[Axes], places: list[FloatArray], numbers: list[FloatArray], label: str) -> list[Any]:
     """Both clouds on one colour scale, with its bar; cells without a number are grey."""
     import matplotlib as mpl
 
-    numbers = [part.to_numpy(dtype=float) for part in values]
     both = np.concatenate(numbers)
     scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(np.nanmin(both), np.nanmax(both)), "viridis")
     cell_colours = [np.asarray(scale.to_rgba(part)) for part in numbers]
@@ -149,8 +146,7 @@ def _draw_labels(
 ) -> list[Any]:
     """Both clouds coloured by label, the legend beside the second."""
     if isinstance(by, str):
-        columns = [part.astype("category").cat for part in values]
-        names = list(dict.fromkeys(str(name) for column in columns for name in column.categories))
+        names = list(dict.fromkeys(str(name) for column in values for name in column.cat.categories))
         by, missing = colours(mdata, by, names), "missing"
     else:
         missing = "no treatment"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _checks
+from psalm import _access, _checks, _obs, _spelling
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -59,24 +58,12 @@ def named(mdata: MuData, key: Key, within: Key | None) -> set[str]:
 def read(mdata: MuData, columns: Mapping[str, list[str]], argument: str) -> tuple[dict[str, pd.Series], Levels]:
     """Label of each cell of each modality, NaN where missing; of several columns their combination and its levels."""
     factors = next(iter(columns.values()))
+    advice = "Pass one of these, or a mapping from modality to column."
     parts = [
-        {name: _read(mdata, name, listed[i], argument) for name, listed in columns.items()} for i in range(len(factors))
+        {name: _obs.find(mdata, name, listed[i], argument, advice=advice).labels() for name, listed in columns.items()}
+        for i in range(len(factors))
     ]
     return (parts[0], {}) if len(parts) == 1 else _combined(parts, factors)
-
-
-def text(label: object) -> str:
-    """A label as text; 1 and 1.0, which a missing value makes of it, are the same dose."""
-    return str(int(label)) if isinstance(label, float | np.floating) and label.is_integer() else str(label)
-
-
-def relabelled(column: pd.Series, new: Iterable[str | None]) -> pd.Series:
-    """The categorical with a new name for each of its categories, None for none; equal names become one."""
-    names = list(new)
-    place = {name: i for i, name in enumerate(dict.fromkeys(name for name in names if name is not None))}
-    positions = np.array([*(-1 if name is None else place[name] for name in names), -1])  # code −1 takes the last
-    codes = positions[column.cat.codes.to_numpy()]
-    return pd.Series(pd.Categorical.from_codes(codes, categories=list(place), ordered=column.cat.ordered), column.index)
 
 
 def aligned(columns: Mapping[str, pd.Series], *, ascend: bool) -> dict[str, pd.Series]:
@@ -87,13 +74,10 @@ def aligned(columns: Mapping[str, pd.Series], *, ascend: bool) -> dict[str, pd.S
     first = next(iter(columns.values())).cat
     rest = {name for column in columns.values() for name in column.cat.categories} - set(first.categories)
     names = [*first.categories, *sorted(rest)]
-    numbers = [_number(name) for name in names]
-    if ascend and not first.ordered and all(math.isfinite(number) for number in numbers):
+    numbers = [_spelling.number(name) for name in names]
+    if ascend and not first.ordered and None not in numbers:
         names = [name for _number, name in sorted(zip(numbers, names, strict=True))]
-    return {
-        name: pd.Series(pd.Categorical(column, categories=names, ordered=False), column.index)
-        for name, column in columns.items()
-    }
+    return {name: column.cat.set_categories(names, ordered=False) for name, column in columns.items()}
 
 
 def joint(mdata: MuData, columns: Mapping[str, pd.Series], what: str) -> pd.Series:
@@ -113,23 +97,6 @@ def joint(mdata: MuData, columns: Mapping[str, pd.Series], what: str) -> pd.Seri
         codes[rows] = found
     categories = next(iter(columns.values())).cat.categories
     return pd.Series(pd.Categorical.from_codes(codes, categories=categories), index=mdata.obs_names)
-
-
-def _read(mdata: MuData, name: str, column: str, argument: str) -> pd.Series:
-    """One column as a categorical of text without unused categories; ordered where it was."""
-    adata = mdata.mod[name]
-    if column in adata.obs:
-        found = adata.obs[column]
-    elif column in mdata.obs:
-        found = mdata.obs.loc[adata.obs_names, column]
-    else:
-        msg = (
-            f"`{argument}={column!r}` is neither in `mdata[{name!r}].obs` nor in `mdata.obs`. "
-            f"Found: {_checks.listed(adata.obs)}. Pass one of these, or a mapping from modality to column."
-        )
-        raise KeyError(msg)
-    labels = found.astype("category").cat.remove_unused_categories()
-    return relabelled(labels, map(text, labels.cat.categories))
 
 
 def _combined(parts: Sequence[Mapping[str, pd.Series]], factors: Sequence[str]) -> tuple[dict[str, pd.Series], Levels]:
@@ -161,11 +128,3 @@ def _flat(columns: Iterable[pd.Series], sizes: Sequence[int]) -> IntArray:
     codes = np.column_stack([column.cat.codes.to_numpy() for column in columns]).astype(np.int64)
     combined = np.ravel_multi_index(tuple(np.maximum(codes, 0).T), tuple(sizes))
     return np.where((codes < 0).any(axis=1), -1, combined)
-
-
-def _number(label: str) -> float:
-    """The label as a number, NaN where it is none."""
-    try:
-        return float(label)
-    except ValueError:
-        return math.nan

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 
-from psalm import _checks
+from psalm import _checks, _obs, _spelling
 from psalm.pp import _columns
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def read(
     parts = _parts(raw, mapping, separator)
     controls, pooled = _controls(control, parts, separator)
     new = {label: _name(found, controls, pooled, separator) for label, found in parts.items()}
-    named = {name: _columns.relabelled(column, map(new.get, column.cat.categories)) for name, column in raw.items()}
+    named = {name: _obs.relabelled(column, map(new.get, column.cat.categories)) for name, column in raw.items()}
     return Labels(
         columns=_columns.aligned(named, ascend=mapping is not None),
         n_to_nothing={name: int((named[name].isna() & column.notna()).sum()) for name, column in raw.items()},
@@ -129,15 +129,22 @@ def _split(label: str, separator: str | None) -> list[str]:
 def _table(mapping: Mapping[Any, Any] | pd.Series) -> dict[str, str | None]:
     """The mapping as text."""
     table: dict[str, str | None] = {}
-    for label, value in mapping.items():
+    for label, value in _pairs(mapping):
         if _is_missing(label):
             msg = "`mapping` has a missing value as a label. Cells without label have no treatment: fill the column."
             raise ValueError(msg)
-        treatment, name = _treatment(label, value), _columns.text(label)
+        treatment, name = _treatment(label, value), _obs.text(label)
         if table.setdefault(name, treatment) != treatment:
             msg = f"`mapping` maps {name!r} to both {table[name]!r} and {treatment!r}. Give each label once."
             raise ValueError(msg)
     return table
+
+
+def _pairs(mapping: Mapping[Any, Any] | pd.Series) -> Iterable[tuple[Any, Any]]:
+    """Labels and treatments, numbers in the precision that they are stored with."""
+    if isinstance(mapping, pd.Series):
+        return zip(_obs.scalars(mapping.index), _obs.scalars(mapping), strict=True)
+    return mapping.items()
 
 
 def _called(function: Callable[[str], Any], labels: Iterable[str]) -> dict[str, str | None]:
@@ -157,7 +164,7 @@ def _treatment(label: object, value: object) -> str | None:
     if pd.api.types.is_list_like(value):
         msg = f"`mapping` gives a {type(value).__name__} for {str(label)!r}. Give one treatment, or None."
         raise TypeError(msg)
-    return None if _is_missing(value) else _columns.text(value)
+    return None if _is_missing(value) else _obs.text(value)
 
 
 def _is_missing(value: object) -> bool:
@@ -173,6 +180,7 @@ def _refuse_unknown(name: str, found: set[str], table: Mapping[str, str | None],
         msg = (
             f"`mapping` does not hold {len(unknown)} labels of modality {name!r}: {_checks.listed(unknown)}. It holds "
             f"{_checks.listed(table)}, and leads to {_checks.listed(sorted(treatments))}. "
+            f"{_spelling.suggestion(unknown, table)}"
             "Add these labels, or map them to None to leave their cells without treatment."
         )
         raise ValueError(msg)
@@ -197,15 +205,16 @@ def _controls(control: Control | None, parts: Parts, separator: str | None) -> t
     """Labels of controls, and the one name that they get."""
     if control is None:
         return frozenset(), None
-    given = list(control) if isinstance(control, Iterable) and pd.api.types.is_list_like(control) else [control]
-    names = list(dict.fromkeys(_columns.text(name) for name in given))
+    given = _obs.scalars(control) if isinstance(control, Iterable) and pd.api.types.is_list_like(control) else [control]
+    names = list(dict.fromkeys(_obs.text(name) for name in given))
     known = dict.fromkeys(part for found in parts.values() if found is not None for part in found)
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         what = "the parts of the labels" if separator else "the treatments"
         msg = (
             f"`control` names {_checks.listed(unknown)}, which no modality has. "
-            f"Found as {what}, after `mapping`: {_checks.listed(known)}. Pass one or several of these, or None."
+            f"Found as {what}, after `mapping`: {_checks.listed(known)}. {_spelling.suggestion(unknown, known)}"
+            "Pass one or several of these, or None."
         )
         raise ValueError(msg)
     if len(names) > 1 and CONTROL in known and CONTROL not in names:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from psalm import _obs
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
@@ -77,7 +79,7 @@ def _refuse_loss(obs: pd.DataFrame, column: pd.Series | None, key_added: str, wh
     """Refuse to overwrite a column of the user's that holds something else."""
     if column is None or key_added not in obs:
         return
-    old = obs[key_added].astype(object)
+    old = _obs.single(obs, key_added, f"{where}.obs").astype(object)
     same = (old.astype(str) == column.astype(object).astype(str)) | (old.isna() & column.isna())
     if not same.all():
         msg = (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _checks, _keys
+from psalm import _access, _checks, _keys, _spelling
 from psalm._calls import recorded
 from psalm.pp import _columns, _labels, _strata
 from psalm.pp._slots import Slot
@@ -129,7 +129,7 @@ def treatment(
         raise ValueError(msg)
     if len(kept) < 2:  # noqa: PLR2004, nothing to tell apart
         raise ValueError(_too_few(counts, labels, usable, min_cells))
-    columns = {name: pd.Series(pd.Categorical(one, categories=kept), one.index) for name, one in usable.items()}
+    columns = {name: one.cat.set_categories(kept) for name, one in usable.items()}
     pairs = _strata.count(columns, strata) if strata else None
     lacking = None if pairs is None else _strata.one_sided(pairs)
 
@@ -180,6 +180,8 @@ def _too_few(counts: pd.DataFrame, labels: Labels, usable: Mapping[str, pd.Serie
     n_kept = (counts[STATUS] == KEPT).sum()
     found = "; ".join(f"{name}: {_checks.listed(counts.index[counts[name] > 0])}" for name in usable)
     lost = _lost(labels, usable)
+    alike = _spelled_alike(counts)
+    lost += [alike] if alike else []
     return (
         f"Only {n_kept} treatments have at least {min_cells} cells in every modality, and two are needed. "
         f"Found in {found}. " + "".join(f"{reason[0].upper()}{reason[1:]}. " for reason in lost) + _advice(labels)
@@ -246,17 +248,16 @@ def _left_out(counts: pd.DataFrame, min_cells: int) -> list[str]:
         for status, explanation in ((RARE, f"fewer than {min_cells} cells"), (UNSHARED, "missing in a modality"))
         if (counts[STATUS] == status).any()
     ]
-    alike = _alike(counts.index[counts[STATUS] == UNSHARED])
-    if alike:
-        reasons.append("spelled alike, so perhaps the same: " + "; ".join(alike))
+    if alike := _spelled_alike(counts):
+        reasons.append(alike)
     return reasons
 
 
-def _alike(names: pd.Index) -> list[str]:
-    """Groups of labels that differ only by case, blanks and punctuation."""
-    plain = names.str.casefold().str.replace(r"[\W_]+", "", regex=True)
-    groups = pd.Series(names, index=plain).groupby(level=0).agg(list)
-    return [_checks.listed(group) for group in groups if len(group) > 1]
+def _spelled_alike(counts: pd.DataFrame) -> str:
+    """Treatments that are perhaps the same, some of them not kept, in words; nothing where there are none."""
+    kept = set(counts.index[counts[STATUS] == KEPT])
+    groups = [_spelling.shown(group) for group in _spelling.alike(counts.index) if not kept.issuperset(group)]
+    return "spelled alike, so perhaps the same: " + "; ".join(groups) if groups else ""
 
 
 def _with_counts(counts: pd.DataFrame, limit: int = 12) -> list[str]:

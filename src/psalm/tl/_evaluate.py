@@ -171,8 +171,7 @@ def _latents(mdata: MuData, names: tuple[str, str], key: str) -> tuple[FloatArra
 
 
 def _labels(mdata: MuData, names: tuple[str, str], column: str) -> tuple[IntArray, IntArray, int]:
-    tables = [_access.modality(mdata, name).obs for name in names]
-    (source, target), values = _access.shared_labels(tables, names, column, "labels")
+    (source, target), values = _access.shared_labels(mdata, names, column, "labels")
     return source, target, len(values)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psalm import _access, _checks, _estimate, _keys
+from psalm import _access, _checks, _estimate, _keys, _obs
 from psalm._calls import recorded
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def _write(
 def _means(mdata: MuData, model: CrossModal, predicted: pd.DataFrame) -> dict[str, Any]:
     """Means of each treatment that was trained on: measured in target cells, and predicted for source cells."""
     measured, setup = model.get_treatment_means(), model.setup
-    labels = mdata.mod[setup.source].obs[setup.treatment]
+    labels = _obs.find(mdata, setup.source, setup.treatment, "treatment", joint=False).labels()
     known = labels.notna().to_numpy()  # a treatment may be called "nan"
     means = predicted[known].groupby(labels[known].astype(str).to_numpy()).mean()
     return {

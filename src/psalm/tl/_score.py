@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from mudata import MuData
 
-from psalm import _access, _checks, _ensembles, _estimate, _features, _keys, _scores
+from psalm import _access, _checks, _ensembles, _estimate, _features, _keys, _obs, _scores, _spelling
 from psalm._calls import recorded
 from psalm._progress import bar
 from psalm.core.propensity import as_rows
@@ -98,9 +98,10 @@ def score(
     written = isinstance(data, MuData) and _access.is_run(data, key_added, _scores.STEP)
     for name, adata in cells.items():
         _scores.claim(adata, name, key_added, written=written)
-    found = {name: _scored(adata, name, stored, treatments, progress=progress) for name, adata in cells.items()}
+    found = {name: _scored(data, name, stored, treatments, progress=progress) for name in cells}
     for name, scores in found.items():
-        _scores.write(cells[name], key_added, scores, cells[name].obs.get(stored.treatment))
+        labels = _obs.get(data, name, stored.treatment, joint=False)
+        _scores.write(cells[name], key_added, scores, None if labels is None else labels.values)
     if mdata is not None:
         mdata.uns[key_added] = {
             **stored.reading.to_uns(),
@@ -126,8 +127,11 @@ def _cells(data: MuData | AnnData, stored: _ensembles.Stored, modality: str | No
     return cells
 
 
-def _scored(adata: AnnData, name: str, stored: _ensembles.Stored, treatments: pd.Index, *, progress: bool) -> Scores:
+def _scored(
+    data: MuData | AnnData, name: str, stored: _ensembles.Stored, treatments: pd.Index, *, progress: bool
+) -> Scores:
     """Scores of one modality, once cells and features are known to fit."""
+    adata = data.mod[name] if isinstance(data, MuData) else data
     seen = adata.obs_names.intersection(stored.trained[name])
     if len(seen):
         msg = (
@@ -138,9 +142,9 @@ def _scored(adata: AnnData, name: str, stored: _ensembles.Stored, treatments: pd
     part = stored.parts[name]
     features = _features.features_of(adata, name, part.use_rep, tensors=True)
     _features.same_space(features, part.feature_names, part.space, name)
-    known = stored.treatment in adata.obs
-    codes = _access.codes_of(adata.obs[stored.treatment], treatments) if known else np.full(adata.n_obs, -1)
-    batches = _batches(adata, name, part)
+    labels = _obs.get(data, name, stored.treatment, joint=False)
+    codes = np.full(adata.n_obs, -1) if labels is None else _access.codes_of(labels.values, treatments)
+    batches = _batches(data, name, part)
     needed = _estimate.of_new_scores(features.values, stored.reading.width)
     _estimate.require("tl.score", needed, "Score some of the cells at a time: `tl.score(adata[some].copy(), ...)`.")
     scores = Scores(stored.reading.layout, stored.reading.basis, part.reference, codes)
@@ -154,19 +158,23 @@ def _scored(adata: AnnData, name: str, stored: _ensembles.Stored, treatments: pd
     return scores
 
 
-def _batches(adata: AnnData, name: str, part: _ensembles.Part) -> IntArray | None:
+def _batches(data: MuData | AnnData, name: str, part: _ensembles.Part) -> IntArray | None:
     """Batch of each cell by the numbers of training; a batch that no model has seen cannot be adjusted for."""
     if not part.batches:
         return None
-    if part.batch_key not in adata.obs:
-        msg = f"The model was trained with `batch_key={part.batch_key!r}`, which is not in the obs of {name!r}. Add it."
-        raise KeyError(msg)
-    numbers = pd.Index(part.batches).get_indexer(adata.obs[part.batch_key].astype(str))
-    if (numbers < 0).any():
-        unknown = adata.obs[part.batch_key][numbers < 0].astype(str).unique()
+    advice = f"The model was trained with the batches of {name!r}: add the column."
+    read = _obs.find(data, name, part.batch_key, "batch_key", advice=advice)
+    labels = read.labels()
+    bare = int(labels.isna().sum())
+    if bare:
+        msg = f"{bare} cells of {name!r} have no batch in {read.said}. Give each cell one, or leave these cells out."
+        raise ValueError(msg)
+    unknown = labels.cat.categories.difference(part.batches)
+    if len(unknown):
         msg = (
             f"Batches {_checks.listed(unknown)} of {name!r} were not seen in training, so their shift is unknown. "
-            f"The model knows {_checks.listed(part.batches)}. Train on cells of these batches, too."
+            f"The model knows {_checks.listed(part.batches)}. {_spelling.suggestion(unknown, part.batches)}"
+            "Train on cells of these batches, too."
         )
         raise ValueError(msg)
-    return np.asarray(numbers)
+    return _access.codes_of(labels, pd.Index(part.batches))

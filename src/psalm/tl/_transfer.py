@@ -103,9 +103,9 @@ def transfer(
     >>> mdata["b"].obsm["X_from_a"].shape
     (300, 40)
     """
-    giver, receiver = _access.two_modalities(_access.container(mdata), source, target)
+    _, receiver = _access.two_modalities(_access.container(mdata), source, target)
     _access.claim(mdata, key_added, STEP)
-    items = [_carried.item(giver, source, key) for key in _asked(keys)]
+    items = [_carried.item(mdata, source, key) for key in _asked(keys)]
     _require_free(mdata, key_added, receiver, target, items)
     _require_memory(items, receiver.n_obs)
     coupling = _towards(mdata, match_key, source, target)
