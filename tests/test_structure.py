@@ -19,18 +19,13 @@ ALLOWED = {  # room: rooms it may import; private modules of the package itself 
     "datasets": {"datasets", "_checks", "_containers", "core._types"},
     "get": {"core", "_access", "_arguments", "_calls", "_checks", "_features", "_keys", "_matches", "_scores"},
     "pl": {
-        "pl",
-        "_access",
-        "_arguments",
-        "_checks",
-        "_features",
-        "_keys",
-        "_matches",
-        "_matrix",
+        *("pl", "_access", "_arguments", "_checks", "_features", "_keys", "_matches", "_matrix", "_obs", "_runs"),
         "core._types",
-        "_obs",
     },
-    "pp": {"pp", "_access", "_calls", "_checks", "_features", "_keys", "_lightning", "core", "_obs", "_spelling"},
+    "pp": {
+        *("pp", "_access", "_calls", "_checks", "_features", "_keys", "_lightning", "_obs", "_runs", "_spelling"),
+        "core",
+    },
     "tl": {
         *(
             "_access",
@@ -48,6 +43,7 @@ ALLOWED = {  # room: rooms it may import; private modules of the package itself 
             "_matches",
             "_obs",
             "_progress",
+            "_runs",
             "_scores",
             "_spelling",
         ),

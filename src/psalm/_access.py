@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from mudata import MuData
 
-from psalm import _checks, _keys, _obs
+from psalm import _checks, _keys, _obs, _runs
 from psalm.core.counts import counts
 from psalm.core.rows import dense
 
@@ -44,12 +44,20 @@ def container(mdata: object) -> MuData:
         _checks.unique_names(adata.obs_names, f"`mdata[{name!r}]`")
         unknown = adata.obs_names.difference(mdata.obs_names)
         if len(unknown):
-            msg = (
-                f"{len(unknown)} cells of `mdata[{name!r}]` are not in `mdata.obs_names`, e.g. {unknown[0]!r}: "
-                "cells were added or renamed. Call `mdata.update()`, and run the steps again from `pp.treatment` on."
-            )
-            raise ValueError(msg)
+            raise ValueError(_unknown(mdata, name, unknown))
     return mdata
+
+
+def _unknown(mdata: MuData, name: str, unknown: pd.Index) -> str:
+    """What to say of cells that the container does not know."""
+    found = f"{len(unknown)} cells of `mdata[{name!r}]` are not in `mdata.obs_names`, e.g. {unknown[0]!r}: "
+    if name in mdata.obsm and int(np.asarray(mdata.obsm[name]).sum()) == mdata.mod[name].n_obs:
+        return (
+            f"{found}the container knows as many cells of {name!r}, under other names. Give them back their names, and "
+            "rename cells in the container, `mdata.obs_names = names`, which keeps all results. Or call "
+            "`mdata.update()`, and run `tl.match` again: the rows of its coupling were found by name."
+        )
+    return f"{found}cells were added. Call `mdata.update()`, and run the steps again from `pp.treatment` on."
 
 
 def modality(mdata: MuData, name: str, argument: str = "modality") -> AnnData:
@@ -141,11 +149,17 @@ def fingerprint(*arrays: Any) -> str:
 
 
 def run(mdata: MuData, key: str, step: str, argument: str) -> dict[str, Any]:
-    """What an earlier step wrote to ``uns``."""
+    """What an earlier step wrote to ``uns``, once it is known to be of these cells."""
     if not is_run(mdata, key, step):
+        lost = (
+            f" The cells hold results under this name, but their record was lost, {_runs.JOINED}: "
+            "copy it from the container in which they were made, or run the step again."
+        )
         msg = f"`{argument}={key!r}`: there is no result of `{step}` in `mdata.uns[{key!r}]`. Run `{step}` first."
-        raise KeyError(msg)
-    return dict(mdata.uns[key])
+        raise KeyError(msg + lost if _runs.noted(mdata.mod, key) else msg)
+    stored = dict(mdata.uns[key])
+    _runs.require(mdata.mod, key, stored.get("run"), step)
+    return stored
 
 
 def is_run(mdata: MuData, key: str, step: str) -> bool:
@@ -167,6 +181,11 @@ def claim(mdata: MuData, key: str, step: str) -> None:
             "Pass another `key_added=`."
         )
         raise ValueError(msg)
+
+
+def identity(cells: Iterable[AnnData], *arrays: Any) -> str:
+    """What a run is known by: a digest of what it found, and of the names of the cells that it was found of."""
+    return fingerprint(*arrays, *("\n".join(adata.obs_names).encode() for adata in cells))
 
 
 def claim_slots(step: str, slots: Iterable[tuple[str, Mapping[Any, Any], str]]) -> None:

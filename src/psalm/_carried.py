@@ -106,6 +106,8 @@ def item(mdata: MuData, source: str, key: str) -> Item:
     if place == "obs":
         return of_column(_obs.find(mdata, source, name, "keys"), keys)
     values = adata.X if place == "X" else getattr(adata, place)[name]
+    if place == "obsm":
+        _features.require_own(adata, source, name)
     if values is None:
         msg = f"{where} is empty. Pass a key of obs, obsm or layers. {_access.feature_slots(adata)}"
         raise ValueError(msg)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _checks, _keys, _obs
+from psalm import _access, _checks, _keys, _obs, _runs
 from psalm.core.layout import Factor, Layout, one_factor
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def treatment_codes(mdata: MuData, treatment: str) -> tuple[dict[str, IntArray], pd.Index]:
     """Treatment codes of all modalities in one order; they must have the same treatments."""
+    _runs.require_counted(mdata, treatment)
     present = {name: _access.treatment_codes(mdata, name, treatment)[1] for name in mdata.mod}
     treatments = next(iter(present.values()))
     for name, found in present.items():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from psalm.core.joint import Joint
     from psalm.core.scoring import Reference
 
-FORMAT = 4
+FORMAT = 5
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Stored:
-    """All modalities, and the cells that were trained on."""
+    """All modalities, and the cells that were trained on; ``run`` is what the run's scores are noted as."""
 
+    run: str
     treatment: str
     reading: Kept
     parts: dict[str, Part]
@@ -68,7 +69,13 @@ def write(path: str | Path, stored: Stored) -> None:
     """Write the models, as :mod:`psalm.core.files` does."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     names = {name: list(cells.astype(str)) for name, cells in stored.trained.items()}
-    content = {"treatment": stored.treatment, "reading": stored.reading, "parts": stored.parts, "trained": names}
+    content = {
+        "run": stored.run,
+        "treatment": stored.treatment,
+        "reading": stored.reading,
+        "parts": stored.parts,
+        "trained": names,
+    }
     files.write(path, {"format": FORMAT, **content})
 
 

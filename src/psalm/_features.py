@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from psalm import _access, _checks, _keys
+from psalm import _access, _checks, _keys, _runs
 from psalm._matrix import n_axes, numeric, rows_of, tensor
 from psalm.core.image_shape import N_MATRIX_AXES
+from psalm.core.rows import Rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -124,8 +125,11 @@ def _require_stored(values: Any, found: Features, adata: AnnData, name: str, arg
 
 def _find(adata: AnnData, name: str, key: str | None) -> tuple[Any, Features]:
     """What is stored under a key, as it is, and what is known of it."""
+    asked = key is not None
     if key is None:
         key = _keys.REPRESENTATION if _keys.REPRESENTATION in adata.obsm else X
+    if key in adata.obsm:
+        require_own(adata, name, key, asked=asked)
     values: Any
     if key == X:
         values, place, names = adata.X, X, adata.var_names
@@ -146,6 +150,14 @@ def _find(adata: AnnData, name: str, key: str | None) -> tuple[Any, Features]:
     found = Features(np.empty((0, 0)), names, key, place, space)
     _require_stored(values, found, adata, name, "use_rep")
     return values, found
+
+
+def require_own(adata: AnnData, name: str, key: str, *, asked: bool = True) -> None:
+    """Require that coordinates in ``obsm``, where psalm made them, are of one run, and of one space."""
+    if key == _keys.REPRESENTATION:
+        _runs.require_representation(adata, name, asked=asked)
+    else:
+        _runs.require_one({name: adata}, key)
 
 
 def same_space(found: Features, names: list[str], space: str, name: str) -> None:

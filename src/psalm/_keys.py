@@ -96,7 +96,7 @@ class MatchKeys:
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns of ``obs``."""
-        return self.potential, self.entropy, self.mass, self.block
+        return self.potential, self.entropy, self.mass, self.block, run(self.base)
 
     @property
     def block(self) -> str:
@@ -165,3 +165,8 @@ def factors(treatment: str) -> str:
 def within(treatment: str) -> str:
     """``obs`` of each modality: stratum inside which cells may be matched; ``uns`` of the container: its counts."""
     return f"{treatment}_within"
+
+
+def run(key: str) -> str:
+    """``obs`` of each modality: digest of the run that what is stored under a key came from."""
+    return f"{key}_run"

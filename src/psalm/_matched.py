@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psalm import _checks, _keys, _matches
+from psalm import _access, _checks, _keys, _matches, _runs
 from psalm.core.matching import described
 from psalm.core.plan import BYTES_PER_ENTRY
 
@@ -98,7 +98,13 @@ def write(
     for name, values in columns.items():
         for side, found in zip(("source", "target"), values, strict=True):
             mdata.mod[params[side]].obs[name] = found
-    mdata.uns[keys.uns] = result
+    sides = [mdata.mod[params[side]] for side in ("source", "target")]
+    cells = [values for pair in columns.values() for values in pair]
+    run = _access.identity(sides, params["propensity_fingerprint"].encode(), view.mass.data, *cells)
+    for adata in sides:
+        _runs.note(adata, keys.base, run)
+    entries = _matches.entries_of(view.mass, columns[keys.block][0], len(result["table"]))
+    mdata.uns[keys.uns] = result | {"run": run, "entries": entries}
     for stale, is_own in ((keys.evaluation, is_evaluation), (keys.diagnosis, _is_diagnosis)):  # of an earlier match
         if is_own(mdata.uns.get(stale)):
             del mdata.uns[stale]

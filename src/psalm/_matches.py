@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from psalm import _access, _features, _keys, _scores
+from psalm import _access, _checks, _features, _keys, _scores
 from psalm.core.cost import POSTERIOR, posterior_coordinates
 from psalm.core.coupling import Block, Coupling
 from psalm.core.matching import find_places
@@ -47,8 +47,9 @@ def _entries(mdata: MuData, key: str) -> tuple[sparse.csr_matrix, tuple[IntArray
     mass = sparse.csr_matrix(mdata.obsp[key])[rows][:, columns].tocsr()
     if not np.isfinite(mass.data).all() or (mass.data < 0).any():
         msg = (
-            f"The coupling `mdata.obsp[{key!r}]` has entries that are negative or not finite: cells were added to the "
-            "container after matching, or the entries were changed. Run `tl.propensity` and `tl.match` again."
+            f"The coupling `mdata.obsp[{key!r}]` has entries that are negative or not finite: after matching the names "
+            "of cells in the container changed, so that their rows were lost, or the entries were changed. "
+            "Run `tl.match` again."
         )
         raise ValueError(msg)
     mass.eliminate_zeros()
@@ -56,7 +57,32 @@ def _entries(mdata: MuData, key: str) -> tuple[sparse.csr_matrix, tuple[IntArray
     entries = mass.tocoo()
     if (source[entries.row] != target[entries.col]).any():
         raise ValueError(_other_treatments(mdata, key))
+    _require_whole(mdata, key, mass, (source, target))
     return mass, (source, target)
+
+
+def entries_of(mass: sparse.csr_matrix, blocks: FloatArray | IntArray, n_blocks: int) -> IntArray:
+    """Entries of each block (n_blocks,) of a coupling whose source cells are in these blocks."""
+    rows = np.repeat(blocks, np.diff(mass.indptr))[mass.data > 0]
+    return np.bincount(rows.astype(np.int64), minlength=n_blocks)
+
+
+def _require_whole(mdata: MuData, key: str, mass: sparse.csr_matrix, blocks: tuple[IntArray, IntArray]) -> None:
+    """Refuse a coupling that has all cells of a block, and not all entries between them: parts were joined again."""
+    stored = _access.run(mdata, key, "tl.match", "match_key")
+    if "entries" not in stored:
+        return
+    table, known = stored["table"], np.asarray(stored["entries"])
+    whole = np.ones(len(table), dtype=bool)
+    for side, found in zip(("source", "target"), blocks, strict=True):
+        whole &= np.bincount(found[found >= 0], minlength=len(table)) == table[f"n_{side}"].to_numpy()
+    lacking = whole & (entries_of(mass, blocks[0], len(table)) < known)
+    if lacking.any():
+        msg = (
+            f"The coupling `mdata.obsp[{key!r}]` has lost entries of {_checks.listed(block_names(table)[lacking], 5)}, "
+            "as happens where a container was split and its parts were joined again. Run `tl.match` again."
+        )
+        raise ValueError(msg)
 
 
 def coupling(mdata: MuData, key: str) -> Coupling:
@@ -114,8 +140,21 @@ def _same_treatments(mdata: MuData, key: str) -> tuple[IntArray, IntArray]:
         relabelled = (now[matched] != treatments.get_indexer(of_block)[blocks[matched]]).any()
         if relabelled or (unknown & (now >= 0)).any():  # the latter: cells that got a treatment since
             raise ValueError(_other_treatments(mdata, key))
+        _require_no_more(stored["table"], blocks[matched], side, key)
         found.append(blocks)
     return found[0], found[1]
+
+
+def _require_no_more(table: pd.DataFrame, blocks: IntArray, side: str, key: str) -> None:
+    """Refuse cells that occur more often than when they were matched."""
+    now, then = np.bincount(blocks, minlength=len(table)), table[f"n_{side}"].to_numpy()
+    if (now > then).any():
+        names = block_names(table)[now > then]
+        msg = (
+            f"The match {key!r} has fewer cells than are here now on the {side} side of {_checks.listed(names, 5)}: "
+            f"{int(then.sum())} for {int(now.sum())} in all. Cells were copied after matching. Run `tl.match` again."
+        )
+        raise ValueError(msg)
 
 
 def _other_treatments(mdata: MuData, key: str) -> str:

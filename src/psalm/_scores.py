@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _checks, _keys
+from psalm import _access, _checks, _keys, _runs
 from psalm.core.compression import Basis
 from psalm.core.layout import Factor, Layout, one_factor
 
@@ -124,12 +124,13 @@ def claim(adata: AnnData, name: str, key: str, *, written: bool) -> None:
     keys = _keys.PropensityKeys(key)
     if written or (keys.scores in adata.obsm and keys.own in adata.obs and keys.response in adata.obs):
         return
-    columns = [(f"mdata[{name!r}].obs", adata.obs, column) for column in (keys.own, keys.response)]
+    written_columns = (keys.own, keys.response, _keys.run(key))
+    columns = [(f"mdata[{name!r}].obs", adata.obs, column) for column in written_columns]
     _access.claim_slots(STEP, [(f"mdata[{name!r}].obsm", adata.obsm, keys.scores), *columns])
 
 
-def write(adata: AnnData, key: str, found: Scores, treatment: pd.Series | None) -> None:
-    """Write the scores of one modality, own probability and response, and the treatment that they belong to."""
+def write(adata: AnnData, key: str, found: Scores, treatment: pd.Series | None, run: str) -> None:
+    """Write the scores of one modality, own probability and response, and the treatment and run they belong to."""
     keys = _keys.PropensityKeys(key)
     adata.obsm[keys.scores] = found.values
     adata.obs[keys.own] = found.own
@@ -138,5 +139,6 @@ def write(adata: AnnData, key: str, found: Scores, treatment: pd.Series | None) 
     adata.obsm.pop(keys.error, None)
     if found.error is not None:
         adata.obsm[keys.error] = found.error
+    _runs.note(adata, key, run)
     if treatment is not None:
         adata.obs[keys.treatment] = treatment

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from psalm import _access, _checks, _keys, _matches, _matrix
+from psalm import _access, _checks, _features, _keys, _matches, _matrix
 from psalm.pl._axes import MANY_TREATMENTS, colours, short
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def points(mdata: MuData, name: str, basis: str) -> FloatArray:
         step = f" Run `{BY_STEP[basis]}` first." if basis in BY_STEP else ""
         msg = f"`basis={basis!r}` is not in `mdata[{name!r}].obsm`. Found: {_checks.listed(adata.obsm)}.{step}"
         raise KeyError(msg)
+    _features.require_own(adata, name, basis)
     values = _matrix.numeric(adata.obsm[basis], f"`mdata[{name!r}].obsm[{basis!r}]`")
     values = np.asarray(values.toarray() if sparse.issparse(values) else values)
     if values.shape[1] > 1:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from psalm import _access, _checks, _keys, _matches, _obs
+from psalm import _access, _checks, _features, _keys, _matches, _obs
 from psalm._arguments import checked
 from psalm.pl._axes import finish, height_for, legend_above, modality_colours, on_axes, short
 from psalm.pl._rows import row_axis, spread_lines
@@ -170,6 +170,8 @@ def _order(
         return dict(zip(names, _alike(columns), strict=True)), order_by
     embedded = all(_keys.EMBEDDING in mdata.mod[name].obsm for name in names)
     key, said = (_keys.EMBEDDING, "score PC 1") if embedded else (propensity_key, "first score")
+    for name in names:
+        _features.require_own(mdata.mod[name], name, key)
     return {name: pd.Series(np.asarray(mdata.mod[name].obsm[key])[:, 0]) for name in names}, said
 
 

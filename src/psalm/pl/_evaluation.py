@@ -160,6 +160,8 @@ def _stored(mdata: MuData, match_key: str) -> Stored:
             f"`mdata.uns[{keys.diagnosis!r}]`. Run `tl.evaluate` or `tl.diagnose` first."
         )
         raise KeyError(msg)
+    if _access.is_run(mdata, match_key, "tl.match"):
+        _access.run(mdata, match_key, "tl.match", "match_key")  # refuses tables of other cells
     empty = pd.DataFrame({"treatment": pd.Series(dtype=object), "check": pd.Series(dtype=object)})
     table = empty if metrics is None else metrics.copy()
     if metrics is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _checks, _keys
+from psalm import _access, _checks, _keys, _runs
 from psalm._arguments import checked
 from psalm.pl._axes import finish, height_for, legend_above, modality_colours, on_axes
 from psalm.pl._rows import count_bars, row_axis
@@ -85,6 +85,7 @@ def _table(mdata: MuData, treatment: str) -> pd.DataFrame:
             f"Found: {_checks.listed(mdata.uns)}. Run `pp.treatment` first."
         )
         raise KeyError(msg)
+    _runs.require_counted(mdata, treatment)
     return table.loc[(table[STATUS] != KEPT).sort_values(kind="stable").index]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from psalm import _access, _checks, _features, _keys
+from psalm import _access, _checks, _features, _keys, _runs
 from psalm._calls import recorded
 from psalm.pp._spaces import FITS, TRANSFORMS, fit_scvi, project
 
@@ -70,7 +70,8 @@ def represent(
     Returns
     -------
     None. Writes ``mdata[modality].obsm["X_psalm"]`` (n_cells, ≤ max(n_comps, n_proteins)) float32, and what it takes to
-    place other cells in the same space to ``mdata[modality].uns["X_psalm"]``.
+    place other cells in the same space to ``mdata[modality].uns["X_psalm"]``; ``obs["X_psalm_run"]`` says which space
+    each cell is in, so that cells of two spaces are told apart where they are joined.
 
     Raises
     ------
@@ -116,15 +117,15 @@ def represent(
     representation = project(TRANSFORMS[kind](values), space)
     adata.obsm[_keys.REPRESENTATION] = representation.astype(np.float32)
     adata.uns[_keys.REPRESENTATION] = space
+    _runs.note(adata, _keys.REPRESENTATION, space["fingerprint"])
 
 
 def _refuse_loss(adata: AnnData, modality: str) -> None:
     key = _keys.REPRESENTATION
-    if key in adata.obsm and not isinstance(adata.uns.get(key), Mapping):
+    if key in adata.obsm and not isinstance(adata.uns.get(key), Mapping) and _keys.run(key) not in adata.obs:
         msg = (
-            f"`mdata[{modality!r}].obsm[{key!r}]` was not written by `pp.represent`, or its `uns` was lost (as "
-            "`anndata.concat` loses it), and would be overwritten. Rename it, or delete it: "
-            f"`del mdata[{modality!r}].obsm[{key!r}]`."
+            f"`mdata[{modality!r}].obsm[{key!r}]` was not written by `pp.represent`, and would be overwritten. "
+            f"Rename it, or delete it: `del mdata[{modality!r}].obsm[{key!r}]`."
         )
         raise ValueError(msg)
 
@@ -175,7 +176,7 @@ def _require_variation(values: Matrix, kind: str, where: str) -> None:
 def _space_of(fitted: AnnData, adata: AnnData, modality: str, kind: str) -> Space:
     """The space that the reference was represented in, once it fits these cells."""
     space = fitted.uns.get(_keys.REPRESENTATION)
-    known = isinstance(space, Mapping) and "kind" in space
+    known = isinstance(space, Mapping) and {"kind", "fingerprint"} <= space.keys()  # else merged from several
     if not known or space["kind"] != kind:
         found = "no representation" if not known else f"one of kind {space['kind']!r}"
         msg = (

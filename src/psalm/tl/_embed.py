@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from psalm import _access, _checks, _features, _keys, _matches, _scores
+from psalm import _access, _checks, _features, _keys, _matches, _runs, _scores
 from psalm._calls import recorded
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ def embed(
     None. Writes ``obsm[key_added]`` (n_cells, n_comps) of each modality (for "matched", of source and target);
     coordinates are comparable between them. ``mdata.obsm[key_added]`` (n_obs, n_comps) holds the same for all cells of
     the container, a cell of several modalities at the mean of its places; ``mdata.obs[key_added + "_modality"]`` says
-    which modality a cell is of, joined by "+" where it is of several. ``mdata.uns[key_added]``: ``params``.
+    which modality a cell is of, joined by "+" where it is of several, and ``obs[key_added + "_run"]`` of each modality,
+    by which embeddings of different calls are told apart where containers are joined.
+    ``mdata.uns[key_added]``: ``params``.
 
     Raises
     ------
@@ -99,13 +101,16 @@ def embed(
     else:
         places, params = _by_match(mdata, match_key, use_rep, most)
     joint, origin = _joint(mdata, places)
+    run = _access.identity([mdata.mod[modality] for modality in places], joint)
     for modality, adata in mdata.mod.items():
         if modality in places:
             adata.obsm[name] = places[modality]
+            _runs.note(adata, name, run)
         elif name in adata.obsm:  # of an earlier call under this name
             del adata.obsm[name]
+            adata.obs = adata.obs.drop(columns=_keys.run(name), errors="ignore")
     mdata.obsm[name], mdata.obs[_keys.origin(name)] = joint, origin
-    mdata.uns[name] = {"params": {"step": STEP, "kind": kind, "n_comps": joint.shape[1], **params}}
+    mdata.uns[name] = {"params": {"step": STEP, "kind": kind, "n_comps": joint.shape[1], **params}, "run": run}
 
 
 def _require_free(mdata: MuData, name: str) -> None:
@@ -116,6 +121,11 @@ def _require_free(mdata: MuData, name: str) -> None:
     taken = [f"mdata.obsm[{name!r}]"] if name in mdata.obsm else []
     taken += [f"mdata.obs[{_keys.origin(name)!r}]"] if _keys.origin(name) in mdata.obs else []
     taken += [f"mdata[{modality!r}].obsm[{name!r}]" for modality in mdata.mod if name in mdata.mod[modality].obsm]
+    column = _keys.run(name)
+    notes = [f"mdata[{modality!r}].obs[{column!r}]" for modality, adata in mdata.mod.items() if column in adata.obs]
+    if notes and len(taken) > 1:  # all of them: of an embedding whose record was lost
+        return
+    taken += notes
     if taken and name not in mdata.uns:
         found = " and ".join(f"`{slot}`" for slot in taken)
         msg = f"`key_added={name!r}`: {found} was not written by `tl.embed` and would be lost. Pass another name."
@@ -126,6 +136,7 @@ def _by_scores(mdata: MuData, propensity_key: str, n_comps: int) -> dict[str, Fl
     """Components of the pooled scores, by modality."""
     from sklearn.decomposition import PCA
 
+    _runs.require_one(mdata.mod, propensity_key)
     scores = {name: _scores.scores(mdata, name, propensity_key) for name in mdata.mod}
     pooled = np.vstack(list(scores.values()))
     rank = pooled.shape[1] - 1  # rows of centred log-odds sum to zero

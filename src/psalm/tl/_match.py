@@ -154,7 +154,8 @@ def match(
 
     Writes ``obs`` of both modalities: ``[key_added + "_entropy"]`` (nats) and ``[key_added + "_mass"]`` (mass that a
     cell transports, relative to its own), both NaN for unmatched cells; ``[key_added + "_block"]``, the row of the
-    table in which the cell is matched (−1: not matched; NaN: no treatment); and for methods with an entropy
+    table in which the cell is matched (−1: not matched; NaN: no treatment); ``[key_added + "_run"]``, by which cells of
+    different matches are told apart where containers are joined; and for methods with an entropy
     ``[key_added + "_potential"]``, in units of cost: the plan is ``exp((f_i + g_j − C_ij) / ε)``. Where refined, writes
     ``obsm[key_added + "_coordinates"]``, of which C is the distance: scores, then canonical coordinates.
 

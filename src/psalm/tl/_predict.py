@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psalm import _access, _checks, _estimate, _keys, _obs
+from psalm import _access, _checks, _estimate, _keys, _obs, _runs
 from psalm._calls import recorded
 
 if TYPE_CHECKING:
@@ -83,9 +83,10 @@ def predict(
     Columns are feature names, "/" replaced by "|" and repeated names numbered, since files allow neither;
     :func:`psalm.get.predicted` has the names as they are.
 
-    Writes ``mdata.uns[key_added]``: ``params`` (with the loss and likelihood that were chosen), ``features`` and
-    ``table``, the held-out losses per treatment (:meth:`psalm.model.CrossModal.get_held_out`), and ``means``:
-    ``treatments``, and (n_treatments, n_features) ``measured`` in target cells and ``predicted`` for source cells;
+    Writes ``obs[key_added + "_run"]`` of the source, by which predictions of different runs are told apart where
+    containers are joined, and ``mdata.uns[key_added]``: ``params`` (with the loss and likelihood that were
+    chosen), ``features`` and ``table``, the held-out losses per treatment
+    (:meth:`psalm.model.CrossModal.get_held_out`), and ``means``: ``treatments``, and (n_treatments, n_features) ``measured`` in target cells and ``predicted`` for source cells;
     with ``coverage`` also
     ``coverage``, the share of held-out cells that the intervals of each feature cover
     (:meth:`psalm.model.CrossModal.get_coverage`).
@@ -125,8 +126,10 @@ def predict(
     name = key_added or _keys.predicted(target)
     _access.claim(_access.container(mdata), name, STEP)
     giver = _access.modality(mdata, source, "source")
-    if not _access.is_run(mdata, name, STEP):
-        _access.claim_slots(STEP, [(f"mdata[{source!r}].obsm", giver.obsm, name)])
+    if not _access.is_run(mdata, name, STEP) and not (name in giver.obsm and _keys.run(name) in giver.obs):
+        where = f"mdata[{source!r}]"
+        slots = [(f"{where}.obsm", giver.obsm, name), (f"{where}.obs", giver.obs, _keys.run(name))]
+        _access.claim_slots(STEP, slots)
     if coverage is not None:
         _checks.share("coverage", coverage, "0.9, or None")
     model = CrossModal(
@@ -171,6 +174,9 @@ def _write(
             del obsm[slot]
     for slot, values in found.items():
         obsm[slot] = values.set_axis(_access.writable_columns(values.columns), axis=1)
+    adata = mdata.mod[setup.source]
+    run = _access.identity([adata], found[name].to_numpy())
+    _runs.note(adata, name, run)
     params: dict[str, Any] = {
         "step": STEP,
         "source": setup.source,
@@ -187,6 +193,7 @@ def _write(
         "features": np.array(setup.output_names, dtype=object),
         "table": model.get_held_out().reset_index(),
         "means": _means(mdata, model, found[name]),
+        "run": run,
     }
     if coverage is not None:
         mdata.uns[name]["coverage"] = model.get_coverage(coverage, use_treatment=use_treatment).reset_index(

@@ -133,8 +133,9 @@ def propensity(
     every cell, with a treatment or without (those are scored by all models); ``obs[key_added + "_own"]``, the
     calibrated probability of the cell's own treatment; ``obs[key_added + "_response"]``, the probability at even odds
     that the cell has its treatment rather than the control (where :func:`psalm.pp.treatment` was not told a control:
-    rather than another treatment), so that perturbed cells below 0.5 look as if they had not responded; and
-    ``obs[key_added + "_treatment"]``, the treatment it was scored with.
+    rather than another treatment), so that perturbed cells below 0.5 look as if they had not responded;
+    ``obs[key_added + "_treatment"]``, the treatment it was scored with; and ``obs[key_added + "_run"]``, by which
+    scores of different runs are told apart where containers are joined.
     With two repeats or more also ``obsm[key_added + "_error"]``, one draw of the error of the scores: scores plus and
     minus it are as noisy as two independent estimates, which :func:`psalm.tl.diagnose` matches twice.
     Writes ``mdata.uns[key_added]`` with ``treatments`` (column order), ``params``, ``table``, ``calibration``,
@@ -242,8 +243,11 @@ def propensity(
         "n_repeats": n_repeats,
         "use_rep": [f"{name}: {found.said}" for name, found in inputs.items()],
     }
+    fingerprint = _access.fingerprint(*(scores.values for scores in joint.scores.values()))
+    run = _access.identity(mdata.mod.values(), fingerprint.encode())
     if save is not None:
         stored = _ensembles.Stored(
+            run,
             treatment,
             reading,
             {name: _ensembles.Part.of(joint, name, inputs[name], batch_key, batched[name][1]) for name in mdata.mod},
@@ -251,9 +255,8 @@ def propensity(
         )
         _ensembles.write(save, stored)
     for name, scores in joint.scores.items():
-        _scores.write(mdata.mod[name], key_added, scores, mdata.mod[name].obs[treatment])
-    fingerprint = _access.fingerprint(*(scores.values for scores in joint.scores.values()))
-    mdata.uns[key_added] = {**reading.to_uns(), "params": params, **tables, "fingerprint": fingerprint}
+        _scores.write(mdata.mod[name], key_added, scores, mdata.mod[name].obs[treatment], run)
+    mdata.uns[key_added] = {**reading.to_uns(), "params": params, **tables, "fingerprint": fingerprint, "run": run}
     if prior == "shared":
         mdata.uns[key_added]["shares"] = next(iter(shares.values()))
     if len(tables["findings"]):

@@ -60,7 +60,8 @@ def score(
     treatment column of training is there (NaN elsewhere). ``obs[key_added + "_noise"]`` and
     ``obsm[key_added + "_error"]`` say how far the mean over all models may be off, by the jackknife over their folds;
     NaN and absent for models of one repeat. The draw of the error is one for all cells, scaled so that its squares add
-    up to the noise of the cells that are scored together. In a MuData with two or more of the model's modalities also
+    up to the noise of the cells that are scored together. ``obs[key_added + "_run"]`` is that of training, so that
+    scores of one ensemble may be joined. In a MuData with two or more of the model's modalities also
     ``uns[key_added]`` with ``treatments``, ``params`` and ``fingerprint``, so that :func:`psalm.tl.match` can follow.
 
     Raises
@@ -101,12 +102,13 @@ def score(
     found = {name: _scored(data, name, stored, treatments, progress=progress) for name in cells}
     for name, scores in found.items():
         labels = _obs.get(data, name, stored.treatment, joint=False)
-        _scores.write(cells[name], key_added, scores, None if labels is None else labels.values)
+        _scores.write(cells[name], key_added, scores, None if labels is None else labels.values, stored.run)
     if mdata is not None:
         mdata.uns[key_added] = {
             **stored.reading.to_uns(),
             "params": {"step": _scores.STEP, "treatment": stored.treatment, "model": str(model)},
             "fingerprint": _access.fingerprint(*(scores.values for scores in found.values())),
+            "run": stored.run,
         }
 
 
