@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _checks, _keys, _matrix, _obs
+from psalm import _access, _checks, _features, _keys, _matrix, _obs
 from psalm.core.transfer import Averages, Labels, Numbers
 
 if TYPE_CHECKING:

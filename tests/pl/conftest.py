@@ -32,9 +32,9 @@ def waves(n_rows, n_columns=1, shift=0.0):
     return np.sin(places) * np.cos(1.7 * places)
 
 
-def container(n_treatments, n_per_treatment):
+def container(names, n_per_treatment):
     """Modalities "a" and "b" with labels, scores and embeddings."""
-    names, mods = names_of(n_treatments), {}
+    n_treatments, mods = len(names), {}
     for position, name in enumerate(MODALITIES):
         codes = np.repeat(np.arange(n_treatments), n_per_treatment + position + np.arange(n_treatments) % 3)
         n_cells = len(codes)
@@ -188,8 +188,9 @@ def add_evaluation(mdata, names):
     mdata.uns[keys.diagnosis] = {"params": {}, "table": pd.DataFrame(rows, columns=columns)}
 
 
-def make(n_treatments, n_per_treatment=6):
-    mdata, names = container(n_treatments, n_per_treatment), names_of(n_treatments)
+def make(n_treatments, n_per_treatment=6, names=None):
+    names = names or names_of(n_treatments)
+    mdata = container(names, n_per_treatment)
     for add in (add_propensity, add_match, add_prediction, add_evaluation):
         add(mdata, names)
     return mdata

@@ -9,6 +9,7 @@ import numpy as np
 from psalm import _access, _keys
 from psalm._arguments import checked
 from psalm.pl._axes import finish, height_for, legend_above, on_axes
+from psalm.pl._names import labelled, short
 from psalm.pl._rows import point_size, row_axis
 
 if TYPE_CHECKING:
@@ -78,9 +79,8 @@ def agreement(
         colour, places = f"C{FIRST_COLOUR + position}", np.arange(len(rows))
         clear = (rows["energy_share"] > rows["random_split_share"]).to_numpy()
         clear_anywhere |= bool(clear.any())
-        axis.scatter(
-            rows["energy_share"], places, edgecolors=colour, facecolors="none", s=size, label=f"{first}, {second}"
-        )
+        label = labelled(f"{short(first)}, {short(second)}")
+        axis.scatter(rows["energy_share"], places, edgecolors=colour, facecolors="none", s=size, label=label)
         axis.scatter(rows["energy_share"][clear], places[clear], color=colour, s=size)
     if clear_anywhere:
         axis.scatter([], [], color="0.3", s=size, label="filled: above random splits")

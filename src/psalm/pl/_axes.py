@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from psalm.pl._names import add_legend
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -13,11 +15,9 @@ if TYPE_CHECKING:
 
 OnAxes: TypeAlias = "Axes | Sequence[Axes] | None"
 """What ``ax`` takes: one axes, one for every panel, or nothing."""
-QUALITATIVE, MANY = ("tab10", "tab20"), "turbo"
 OF_MODALITIES = ("#3b6ea8", "#e08a1e", "#4f9d69", "#9467bd", "#8c564b", "#d16ba5")
 MANY_TREATMENTS = 40
 """Above this number of treatments, names no longer fit beside the bars."""
-LONGEST_NAME = 24
 
 
 def height_for(n_rows: int, *, least: float) -> float:
@@ -61,32 +61,15 @@ def given_axes(ax: Any, n_panels: int) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
-def colours(mdata: MuData, key: str, names: Sequence[str]) -> dict[str, object]:
-    """Colour of each name: from ``uns[key + "_colors"]`` where it fits, else spread over a colour map."""
-    import matplotlib as mpl
-
-    stored = mdata.uns.get(f"{key}_colors")
-    if stored is not None and len(stored) >= len(names):
-        return dict(zip(names, stored, strict=False))
-    for palette in QUALITATIVE:
-        if len(names) <= mpl.colormaps[palette].N:
-            return {name: mpl.colormaps[palette](position) for position, name in enumerate(names)}
-    return {name: mpl.colormaps[MANY](position / (len(names) - 1)) for position, name in enumerate(names)}
-
-
 def modality_colours(mdata: MuData) -> dict[str, str]:
     """Colour of each modality, the same in all plots."""
     return {name: OF_MODALITIES[position % len(OF_MODALITIES)] for position, name in enumerate(mdata.mod)}
 
 
-def short(name: str) -> str:
-    """A name that fits beside an axis."""
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 2]}…"
-
-
 def legend_above(ax: Axes, *, columns: int = 2, **options: Any) -> None:
     """A legend over the axes, where it covers no data; the title moves above it."""
-    ax.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, **options)
+    place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": columns}
+    add_legend(ax, **{"frameon": False, "fontsize": "small"} | place | options)
 
 
 def finish(figure: object, axes: Axes | list[Axes], *, show: bool | None, own: bool, return_fig: bool) -> object:

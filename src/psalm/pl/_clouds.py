@@ -10,7 +10,9 @@ import pandas as pd
 from scipy import sparse
 
 from psalm import _access, _checks, _features, _keys, _matches, _matrix
-from psalm.pl._axes import MANY_TREATMENTS, colours, short
+from psalm.pl._axes import MANY_TREATMENTS
+from psalm.pl._colours import colours
+from psalm.pl._names import add_legend, labelled, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,16 +102,17 @@ def legend_beside(ax: Axes, labels: list[pd.Series], of_label: dict[str, Any], m
     from matplotlib.lines import Line2D
 
     present = {str(label) for column in labels for label in column.dropna().unique()}
-    shown = {name: colour for name, colour in of_label.items() if name in present}
+    names = [name for name in of_label if name in present]
+    rows = [(name, of_label[long]) for name, long in zip(shown(names), names, strict=True)]
     if any(column.isna().any() for column in labels):
-        shown[missing] = NO_TREATMENT
-    if len(shown) > MANY_TREATMENTS:
+        rows.append((missing, NO_TREATMENT))
+    if len(rows) > MANY_TREATMENTS:
         return
-    handles = [
-        Line2D([], [], linestyle="", marker="o", markersize=5, color=colour, label=short(name))
-        for name, colour in shown.items()
-    ]
-    columns = -(-len(handles) // LEGEND_ROWS)
-    ax.legend(
-        handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize="small", ncols=columns
-    )
+    point: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 5}
+    handles = [Line2D([], [], color=colour, label=labelled(name), **point) for name, colour in rows]
+    place: dict[str, Any] = {
+        "loc": "center left",
+        "bbox_to_anchor": (1.0, 0.5),
+        "ncols": -(-len(handles) // LEGEND_ROWS),
+    }
+    add_legend(ax, handles, frameon=False, fontsize="small", **place)

@@ -11,7 +11,8 @@ from scipy import sparse
 
 from psalm import _access, _checks, _features, _keys, _matches, _obs
 from psalm._arguments import checked
-from psalm.pl._axes import finish, height_for, legend_above, modality_colours, on_axes, short
+from psalm.pl._axes import finish, height_for, legend_above, modality_colours, on_axes
+from psalm.pl._names import LITERAL, short, shown
 from psalm.pl._rows import row_axis, spread_lines
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _summary(ax: Axes, mdata: MuData, stored: dict[str, Any], match_key: str) ->
         blocks = _matches.blocks_of(mdata, name, match_key)
         n_rivals = np.append(table[rivals].to_numpy(dtype=float), np.nan)[blocks]
         share = np.exp(obs[keys.entropy].to_numpy(dtype=float)) / n_rivals
-        spread_lines(ax, share, blocks, colour=of_modality[name], shift=shift, label=f"cells of {name}")
+        spread_lines(ax, share, blocks, colour=of_modality[name], shift=shift, label=f"cells of {short(name)}")
     ax.axvline(1, color="0.4", linewidth=0.8, linestyle="--", zorder=0)
     ax.set(xlabel="effective matches of a cell / cells it could be matched with", xlim=(-0.02, 1.04))
     row_axis(ax, list(_matches.block_names(table)))
@@ -152,9 +153,9 @@ def _heatmap(ax: Axes, mdata: MuData, match_key: str, treatment: str, order_by: 
     image = ax.imshow(shade, vmin=0, vmax=darkest, cmap="magma_r", aspect="auto", interpolation="nearest")
     beyond = "max" if np.max(shade) > darkest else "neither"
     ax.figure.colorbar(image, ax=ax, label="mass / that of an even spread", shrink=0.8, extend=beyond)
-    ax.set_title(short(treatment), fontsize="medium")
+    ax.set_title(short(treatment), fontsize="medium", **LITERAL)
     for side, axis, lines in ((source, ax.yaxis, ax.axhline), (target, ax.xaxis, ax.axvline)):
-        axis.set_label_text(f"{len(side.cells)} cells of {side.name} by {said}")
+        axis.set_label_text(f"{len(side.cells)} cells of {short(side.name)} by {short(said)}", **LITERAL)
         axis.set_ticks([])
         if side.labels is not None:
             _groups(side, axis, lines)
@@ -219,6 +220,6 @@ def _groups(side: Side, axis: Any, lines: Any) -> None:
         lines(side.bins[begin] - 0.5, color="0.4", linewidth=0.6)
     if len(begins) <= MOST_LABELS:
         middles = (side.bins[begins] + side.bins[ends - 1]) / 2
-        axis.set_ticks(middles, [short(labels[begin]) for begin in begins], fontsize="small")
+        axis.set_ticks(middles, shown(labels[begins]), fontsize="small", **LITERAL)
         if axis.axis_name == "x":
             axis.set_tick_params(rotation=90)

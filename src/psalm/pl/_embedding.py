@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from psalm import _access, _checks, _keys, _obs
 from psalm._arguments import checked
 from psalm.pl._axes import finish, on_axes
 from psalm.pl._clouds import draw_cloud, label_colours, legend_beside, palette, partners, points
+from psalm.pl._names import LITERAL, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,5 +109,7 @@ def _annotate(ax: Axes, names: tuple[str, str], places: list[FloatArray], said: 
     top = max(float(np.max(cloud[:, 1])) for cloud in places)
     for name, cloud in zip(names, places, strict=True):
         middle = (np.max(cloud[:, 0]) + np.min(cloud[:, 0])) / 2
-        ax.annotate(name, (middle, top), xytext=(0, 10), textcoords="offset points", ha="center", weight="bold")
-    ax.set(xlabel=said[0], ylabel=said[1])
+        where: dict[str, Any] = {"xytext": (0, 10), "textcoords": "offset points", "ha": "center"}
+        ax.annotate(short(name), (middle, top), weight="bold", **where, **LITERAL)
+    ax.set_xlabel(said[0], **LITERAL)
+    ax.set_ylabel(said[1], **LITERAL)

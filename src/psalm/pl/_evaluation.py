@@ -11,6 +11,7 @@ import pandas as pd
 from psalm import _access, _checks, _keys
 from psalm._arguments import checked
 from psalm.pl._axes import MANY_TREATMENTS, OF_MODALITIES, finish, given_axes, height_for, legend_above, new_axes
+from psalm.pl._names import add_legend, labelled, short
 from psalm.pl._rows import point_size, row_axis
 
 if TYPE_CHECKING:
@@ -270,7 +271,16 @@ def _draw_chance(ax: Axes, panel: Shown) -> None:
 
 def _draw_baseline(ax: Axes, value: FloatArray, marker: str, label: str) -> None:
     size = point_size(len(value))
-    ax.scatter(value, np.arange(len(value)), s=size, marker=marker, color="0.45", linewidths=0.8, label=label, zorder=2)
+    ax.scatter(
+        value,
+        np.arange(len(value)),
+        s=size,
+        marker=marker,
+        color="0.45",
+        linewidths=0.8,
+        label=labelled(label),
+        zorder=2,
+    )
 
 
 def _key_to_marks(figure: Any, ax: Axes, others: Mapping[str, Stored], *, own: bool) -> None:
@@ -285,10 +295,13 @@ def _key_to_marks(figure: Any, ax: Axes, others: Mapping[str, Stored], *, own: b
         point("o", COLOUR, "white", "not clear of chance"),
         point("D", "black", "black", "all cells"),
         Line2D([], [], color="0.5", linestyle="--", label="chance"),
-        *(point(marker, "0.45", "0.45", key) for marker, key in zip(MARKERS * len(others), others, strict=False)),
+        *(
+            point(marker, "0.45", "0.45", labelled(short(key)))
+            for marker, key in zip(MARKERS * len(others), others, strict=False)
+        ),
     ]
     if own:
         columns = min(len(handles), max(2, len(figure.axes)))
-        figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, fontsize="small")
+        add_legend(figure, handles, loc="outside upper center", ncols=columns, frameon=False, fontsize="small")
     else:
         legend_above(ax, handles=handles, columns=1, borderaxespad=2.4)  # over the title

@@ -10,8 +10,10 @@ import pandas as pd
 
 from psalm import _access, _checks, _keys, _obs
 from psalm._arguments import checked
-from psalm.pl._axes import colours, finish, on_axes
+from psalm.pl._axes import finish, on_axes
 from psalm.pl._clouds import NO_TREATMENT, draw_cloud, label_colours, legend_beside, palette, partners, points
+from psalm.pl._colours import colours
+from psalm.pl._names import LITERAL, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,8 +98,9 @@ def links(
         msg = "`ax` holds axes of two figures, but lines run between them. Pass two axes of one figure."
         raise ValueError(msg)
     for one, name, key in zip(axes, names, bases, strict=True):
-        one.set_title(name, fontsize="medium", weight="bold")
-        one.set(xlabel=f"{key} (1, 2)", facecolor="none")
+        one.set_title(short(name), fontsize="medium", weight="bold", **LITERAL)
+        one.set_xlabel(f"{short(key)} (1, 2)", **LITERAL)
+        one.set(facecolor="none")
         one.margins(0.06)
     if color is not None and all(_is_scale(part) for part in columns):
         cell_colours = _draw_numbers(axes, places, [part.numbers() for part in columns], column)
@@ -137,7 +140,7 @@ def _draw_numbers(axes: list[Axes], places: list[FloatArray], numbers: list[Floa
     for ax, cloud, part, shade in zip(axes, places, numbers, cell_colours, strict=True):
         shade[np.isnan(part)] = mpl.colors.to_rgba(NO_TREATMENT)
         draw_cloud(ax, cloud, shade)
-    axes[0].figure.colorbar(scale, ax=axes, label=label, shrink=0.7)
+    axes[0].figure.colorbar(scale, ax=axes, shrink=0.7).set_label(short(label), **LITERAL)
     return cell_colours
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from psalm import _access, _keys, _matches
 from psalm._arguments import checked
 from psalm.pl._axes import finish, height_for, legend_above, modality_colours, on_axes
+from psalm.pl._names import labelled, short
 from psalm.pl._rows import count_bars, point_size, row_axis, spread_lines
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def match(
 def _cells(ax: Axes, mdata: MuData, table: pd.DataFrame, sides: tuple[str, str]) -> None:
     rows, of_modality = np.arange(len(table)), modality_colours(mdata)
     for position, (name, column) in enumerate(zip(sides, ("n_source", "n_target"), strict=True)):
-        options = {"color": of_modality[name], "label": name}
+        options = {"color": of_modality[name], "label": labelled(short(name))}
         count_bars(ax, table[column].to_numpy(), rows, len(table), lane=(position, 2), **options)
     ax.set_xlabel("cells")
     ax.set_xlim(left=0)

@@ -8,7 +8,8 @@ import numpy as np
 
 from psalm import _access, _keys
 from psalm._arguments import checked
-from psalm.pl._axes import MANY_TREATMENTS, finish, on_axes, short
+from psalm.pl._axes import MANY_TREATMENTS, finish, on_axes
+from psalm.pl._names import LITERAL, short, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,13 +74,13 @@ def overlap(
     names = [str(name) for name in stored["treatments"]]
     panel, labels = 5.0, 0.6
     if len(names) <= MANY_TREATMENTS:
-        panel, labels = min(max(2.2, 0.2 * len(names)), 4.0), 0.5 + 0.085 * max(len(short(name)) for name in names)
+        panel, labels = min(max(2.2, 0.2 * len(names)), 4.0), 0.5 + 0.085 * max(len(name) for name in shown(names))
     n_panels = len(stored["confusion"])
     figure, axes = on_axes(ax, n_panels, panel * n_panels + labels + 1.2, panel + labels + 0.4)
     largest = max(float(np.max(table)) for table in stored["confusion"].values())
     for position, (axis, (modality, table)) in enumerate(zip(axes, stored["confusion"].items(), strict=True)):
         image = _panel(axis, np.asarray(table), names, largest, first=position == 0)
-        axis.set_title(f"{modality}", fontsize="medium")
+        axis.set_title(short(modality), fontsize="medium", **LITERAL)
     figure.colorbar(image, ax=axes, label="mean probability", shrink=0.8)
     return finish(figure, axes, show=show, own=ax is None, return_fig=return_fig)
 
@@ -89,8 +90,8 @@ def _panel(ax: Axes, table: FloatArray, names: list[str], largest: float, *, fir
     image = ax.imshow(table, vmin=0, vmax=largest, cmap="magma", interpolation="nearest")
     ax.set(xlabel=f"probability of{many}", ylabel=f"cells of{many}" if first else "")
     places = range(len(names)) if len(names) <= MANY_TREATMENTS else []
-    shown = [short(name) for name in names] if places else []
+    said = shown(names) if places else []
     size = "small" if len(names) <= MANY_TREATMENTS // 2 else "x-small"
-    ax.set_xticks(places, shown, rotation=90, fontsize=size)
-    ax.set_yticks(places, shown if first else [], fontsize=size)
+    ax.set_xticks(places, said, rotation=90, fontsize=size, **LITERAL)
+    ax.set_yticks(places, said if first else [], fontsize=size, **LITERAL)
     return image

@@ -10,7 +10,9 @@ import pandas as pd
 
 from psalm import _access, _checks, _keys
 from psalm._arguments import checked
-from psalm.pl._axes import colours, finish, given_axes, height_for, legend_above, short
+from psalm.pl._axes import finish, given_axes, height_for, legend_above
+from psalm.pl._colours import colours
+from psalm.pl._names import LITERAL, shown
 from psalm.pl._rows import point_size, row_axis
 
 if TYPE_CHECKING:
@@ -97,9 +99,10 @@ def prediction(
         figure, axes = _layout(len(chosen), height_for(len(losses), least=3.0))
     else:
         figure, axes = given_axes(ax, len(chosen) + 1)
-    of_treatment = colours(mdata, means.column, means.all_treatments)
-    for position, axis in zip(chosen, axes[:-1], strict=True):
-        _feature(axis, means, position, [of_treatment[name] for name in means.treatments])
+    of_treatment = colours(mdata, means.column, means.all_treatments, depth=4)
+    titles = shown([str(means.features[position]) for position in chosen])
+    for position, axis, title in zip(chosen, axes[:-1], titles, strict=True):
+        _feature(axis, means, position, title, [of_treatment[name] for name in means.treatments])
         axis.set_ylabel("predicted mean\n(treatment known)" if run["params"]["use_treatment"] else "predicted mean")
     _held_out(axes[-1], losses, of_treatment)
     return finish(figure, axes, show=show, own=ax is None, return_fig=return_fig)
@@ -200,7 +203,7 @@ def _layout(n_features: int, losses_height: float) -> tuple[Figure, list[Axes]]:
     return figure, [*panels, figure.add_subplot(grid[:, n_columns])]
 
 
-def _feature(ax: Axes, means: Means, position: int, point_colours: list[Any]) -> None:
+def _feature(ax: Axes, means: Means, position: int, title: str, point_colours: list[Any]) -> None:
     measured, predicted = means.measured[:, position], means.predicted[:, position]
     ax.scatter(measured, predicted, c=point_colours, s=point_size(len(measured)) + 8, linewidths=0, zorder=2)
     both = np.concatenate([measured, predicted])
@@ -212,7 +215,7 @@ def _feature(ax: Axes, means: Means, position: int, point_colours: list[Any]) ->
     ax.locator_params(nbins=4)
     r = means.correlation[position]
     said = "" if np.isnan(r) else f"  r = {r:.2f}".replace("-", "−")
-    ax.set_title(f"{short(str(means.features[position]))}{said}", fontsize="medium")
+    ax.set_title(f"{title}{said}", fontsize="medium", **LITERAL)
     ax.spines[["top", "right"]].set_visible(False)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from psalm import _access, _keys
 from psalm._arguments import checked
 from psalm.pl._axes import finish, height_for, legend_above, modality_colours, on_axes
+from psalm.pl._names import labelled, short
 from psalm.pl._rows import point_size, row_axis, spread_lines
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ def _reliability(ax: Axes, stored: dict[str, pd.DataFrame], name: str, colour: s
         of_factor = curves[curves["factor"] == factor] if factor else curves
         for when, style in (("before", ":"), ("after", "-")):
             curve = of_factor[of_factor["when"] == when]
-            label = f"{name}{f' {factor}' if factor else ''} {when} (error {error[f'calibration_error_{when}']:.3f})"
+            of_what = f"{short(name)}{f' {short(factor)}' if factor else ''}"
+            label = labelled(f"{of_what} {when} (error {error[f'calibration_error_{when}']:.3f})")
             ax.plot(curve["predicted"], curve["observed"], style, color=colour, marker=marker, ms=3, label=label)
 
 
@@ -121,10 +123,10 @@ def _levels(table: pd.DataFrame, modality: str) -> list[str]:
 def _auc(ax: Axes, table: pd.DataFrame, name: str, colour: str, shift: float) -> None:
     rows = table[table["modality"] == name]
     size = point_size(len(rows)) ** 0.5
-    ax.plot(rows["auc"], np.arange(len(rows)) + shift, "o", color=colour, markersize=size, label=name)
+    ax.plot(rows["auc"], np.arange(len(rows)) + shift, "o", color=colour, markersize=size, label=labelled(short(name)))
 
 
 def _own(ax: Axes, obs: pd.DataFrame, propensity_key: str, treatments: list[str], line: tuple[str, str, float]) -> None:
     keys, (name, colour, shift) = _keys.PropensityKeys(propensity_key), line
     rows = _access.codes_of(obs[keys.treatment], pd.Index(treatments))
-    spread_lines(ax, obs[keys.own].to_numpy(dtype=float), rows, colour=colour, shift=shift, label=name)
+    spread_lines(ax, obs[keys.own].to_numpy(dtype=float), rows, colour=colour, shift=shift, label=short(name))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psalm.pl._axes import MANY_TREATMENTS, short
+from psalm.pl._axes import MANY_TREATMENTS
+from psalm.pl._names import LITERAL, labelled, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +26,8 @@ def row_axis(
     """Names beside the rows, or their number (or what is ``said``) where names do not fit; the first row is on top."""
     if len(names) <= MANY_TREATMENTS:
         remarks = remarks or [""] * len(names)
-        labels = [f"{short(name)}{remark}" if named else "" for name, remark in zip(names, remarks, strict=True)]
-        ax.set_yticks(range(len(names)), labels)
+        labels = [f"{name}{remark}" if named else "" for name, remark in zip(shown(names), remarks, strict=True)]
+        ax.set_yticks(range(len(names)), labels, **LITERAL)
         ax.tick_params(axis="y", labelsize="small", length=0 if not named else 3)
     else:
         ax.set_yticks([])
@@ -79,4 +80,13 @@ def spread_lines(ax: Axes, values: FloatArray, rows: IntArray, *, colour: Any, s
     if not crowded:
         ax.hlines(places, cuts[:, 1], cuts[:, 3], colors=[colour], linewidth=3.0 if few else 1.2)
     size = point_size(len(present)) if len(present) else 1.0
-    ax.scatter(cuts[:, 2], places, s=size, color="white", edgecolors=[colour], linewidths=1, zorder=3, label=label)
+    ax.scatter(
+        cuts[:, 2],
+        places,
+        s=size,
+        color="white",
+        edgecolors=[colour],
+        linewidths=1,
+        zorder=3,
+        label=labelled(label) if label else "",
+    )

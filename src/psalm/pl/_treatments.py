@@ -10,6 +10,7 @@ import pandas as pd
 from psalm import _access, _checks, _keys, _runs
 from psalm._arguments import checked
 from psalm.pl._axes import finish, height_for, legend_above, modality_colours, on_axes
+from psalm.pl._names import labelled, short
 from psalm.pl._rows import count_bars, row_axis
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _bars(ax: Axes, counts: pd.DataFrame, kept: np.ndarray, of_modality: dict[st
             options = {"color": of_modality.get(name, "0.5"), "alpha": alpha}
             values, rows = counts[name].to_numpy()[shown], everything[shown]
             count_bars(ax, values, rows, len(counts), lane=(position, n_modalities), **options)
-    handles = [Patch(color=of_modality.get(name, "0.5"), label=name) for name in counts.columns]
+    handles = [Patch(color=of_modality.get(name, "0.5"), label=labelled(short(name))) for name in counts.columns]
     if not kept.all():
         handles.append(Patch(color="0.3", alpha=PALE, label="left out"))
     legend_above(ax, columns=3, handles=handles)

@@ -86,7 +86,8 @@ def predict(
     Writes ``obs[key_added + "_run"]`` of the source, by which predictions of different runs are told apart where
     containers are joined, and ``mdata.uns[key_added]``: ``params`` (with the loss and likelihood that were
     chosen), ``features`` and ``table``, the held-out losses per treatment
-    (:meth:`psalm.model.CrossModal.get_held_out`), and ``means``: ``treatments``, and (n_treatments, n_features) ``measured`` in target cells and ``predicted`` for source cells;
+    (:meth:`psalm.model.CrossModal.get_held_out`), and ``means``: ``treatments``, and (n_treatments, n_features)
+    ``measured`` in target cells and ``predicted`` for source cells;
     with ``coverage`` also
     ``coverage``, the share of held-out cells that the intervals of each feature cover
     (:meth:`psalm.model.CrossModal.get_coverage`).
