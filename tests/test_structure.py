@@ -16,15 +16,15 @@ ROOT = Path(__file__).parents[1]
 CONTAINERS = {"anndata", "mudata", "scanpy", "matplotlib", "seaborn"}
 ALLOWED = {  # room: rooms it may import; private modules of the package itself stand beside them
     "core": {"core"},
-    "datasets": {"datasets", "_checks", "_containers", "core._types"},
+    "datasets": {"datasets", "_checks", "_containers", "_scanpy", "core._types"},
     "get": {"core", "_access", "_arguments", "_calls", "_checks", "_features", "_keys", "_matches", "_scores"},
     "pl": {
         *("pl", "_access", "_arguments", "_checks", "_features", "_keys", "_matches", "_matrix", "_obs", "_runs"),
-        "core._types",
+        *("_scanpy", "core._types"),
     },
     "pp": {
-        *("pp", "_access", "_calls", "_checks", "_features", "_keys", "_lightning", "_obs", "_runs", "_spelling"),
-        "core",
+        *("pp", "_access", "_calls", "_checks", "_features", "_keys", "_lightning", "_obs", "_runs", "_scanpy"),
+        *("_spelling", "core"),
     },
     "tl": {
         *(

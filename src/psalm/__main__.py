@@ -1,4 +1,4 @@
-"""The demo: ``python -m psalm`` aligns real cells whose pairing is known, or a file of yours."""
+"""The command: ``python -m psalm`` aligns real cells whose pairing is known, or those of your own file."""
 
 from __future__ import annotations
 
@@ -6,74 +6,29 @@ import argparse
 import sys
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from psalm._task import DATASETS, of_file
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     import pandas as pd
-    from anndata import AnnData
-    from mudata import MuData
 
-
-@dataclass(frozen=True)
-class Task:
-    """Cells to align, and what is known of them."""
-
-    mdata: MuData
-    treatment: str
-    source: str
-    target: str
-    kinds: dict[str, str]
-    latent: str | None = None
-
-
-def _gene_halves() -> Task:
-    from psalm.datasets import gene_halves
-
-    kinds = dict.fromkeys(("panel1", "panel2"), "features")
-    return Task(gene_halves(), "bulk_labels", "panel1", "panel2", kinds)
-
-
-def _snareseq() -> Task:
-    from psalm.datasets import snareseq
-
-    return Task(snareseq(), "cell_type", "rna", "atac", {"rna": "rna", "atac": "features"})
-
-
-def _scgem() -> Task:
-    from psalm.datasets import scgem
-
-    return Task(scgem(), "cell_type", "rna", "methylation", dict.fromkeys(("rna", "methylation"), "features"))
-
-
-def _simulated() -> Task:
-    from psalm.datasets import simulated
-
-    return Task(simulated(), "perturbation", "a", "b", dict.fromkeys(("a", "b"), "features"), latent="latent")
-
-
-DATASETS: dict[str, Callable[[], Task]] = {
-    "gene_halves": _gene_halves,
-    "snareseq": _snareseq,
-    "scgem": _scgem,
-    "simulated": _simulated,
-}
-
+    from psalm._task import Task
 
 KINDS = ("rna", "protein", "atac", "features")
 INTERVAL = ("_lower", "_upper")
-MANY_FEATURES = 200
-"""Counts of more features than this are taken for genes, of fewer for proteins."""
+REFUSALS = (ArithmeticError, KeyError, MemoryError, OSError, TypeError, ValueError)
+RESULT = "aligned.h5mu"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="psalm", description="Align two modalities measured on different cells.")
     parser.add_argument("--dataset", choices=DATASETS, help="cells to align (default: gene_halves)")
-    parser.add_argument("--input", type=Path, metavar="FILE", help="an .h5mu file of yours instead")
+    parser.add_argument("--input", type=Path, metavar="FILE", help="your own .h5mu file instead")
     parser.add_argument("--treatment", metavar="COLUMN", help="with --input: obs column with the treatments")
     for side in ("source", "target"):
         parser.add_argument(f"--{side}", metavar="M", help=f"with --input: {side} modality")
@@ -95,43 +50,10 @@ def _task(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Tas
         parser.error("give --dataset or --input, not both")
     if not all(own):
         parser.error("--input needs --treatment COLUMN, --source M and --target M")
-    if not arguments.input.exists():
-        parser.error(f"{arguments.input} does not exist")
-    if arguments.input.suffix != ".h5mu":
-        parser.error(f"{arguments.input} is not an .h5mu file: put the modalities into a MuData, and write that")
-    return _read(arguments)
-
-
-def _read(arguments: argparse.Namespace) -> Task:
-    """The two modalities of a user's file, with the kind of each."""
-    import mudata
-
-    from psalm import _access
-    from psalm._containers import no_pull, stack
-
-    with no_pull():
-        mdata = mudata.read_h5mu(arguments.input)
-        names = arguments.source, arguments.target
-        _access.two_modalities(mdata, *names)
-        chosen = stack({name: mdata.mod[name] for name in names})
-        chosen.obs = mdata.obs.loc[chosen.obs_names]  # the treatment may be a column of the container
-    asked = dict(zip(names, (arguments.source_kind, arguments.target_kind), strict=True))
-    kinds = {name: kind or _kind(chosen.mod[name]) for name, kind in asked.items()}
-    return Task(chosen, arguments.treatment, *names, kinds={name: kind for name, kind in kinds.items() if kind})
-
-
-def _kind(adata: AnnData) -> str | None:
-    """What X most likely holds, or None where the file brings a representation of its own."""
-    import numpy as np
-
-    from psalm import _keys
-
-    if _keys.REPRESENTATION in adata.obsm:
-        return None
-    values = adata.X.data if hasattr(adata.X, "nnz") else np.asarray(adata.X)
-    if np.size(values) == 0 or np.min(values) < 0 or not np.array_equal(values, np.round(values)):
-        return "features"
-    return "rna" if adata.n_vars > MANY_FEATURES else "protein"
+    kinds = {arguments.source: arguments.source_kind, arguments.target: arguments.target_kind}
+    if len(kinds) == 1:
+        parser.error(f"--source and --target are both {arguments.source!r}: give two modalities")
+    return of_file(arguments.input, arguments.treatment, kinds, arguments.out / RESULT)
 
 
 def _share_treatments(task: Task) -> str:
@@ -143,19 +65,36 @@ def _share_treatments(task: Task) -> str:
     return column
 
 
-def _align(task: Task, column: str) -> None:
+def _align(task: Task, column: str, folder: Path) -> Iterator[str]:
+    """Run the steps and say what they found; gives, after each, the name of the figure that can be drawn, or ""."""
     import psalm
+    from psalm import _keys
 
+    names = {"source": task.source, "target": task.target}
     psalm.tl.propensity(task.mdata, treatment=column)
-    psalm.tl.match(task.mdata, source=task.source, target=task.target)
+    yield "propensity"
+    psalm.tl.match(task.mdata, **names)
+    _print("Match, one row per treatment", psalm.get.report(task.mdata).reset_index())
+    yield "match"
     psalm.tl.diagnose(task.mdata)
+    print("\nWhat it says of itself")
+    for _, row in task.mdata.uns[_keys.MatchKeys(_keys.MATCH).diagnosis]["verdicts"].iterrows():
+        print(f"  {row['check']}: {row['verdict']}")
+    yield ""
     psalm.tl.embed(task.mdata)
-    psalm.tl.predict(task.mdata, source=task.source, target=task.target)
+    yield "embedding"
+    psalm.tl.predict(task.mdata, **names, checkpoint=folder / "checkpoints")
+    print(f"\nPredicted: {task.target} of every {task.source} cell, in obsm['{task.target}_predicted'].")
+    yield ""
+    _say_truth(_evaluate(task))
+    yield "evaluation"
 
 
 def _free_name(task: Task) -> str:
     """Where the shared treatments are written, so that a column called "treatment" in a user's file is kept."""
-    taken = "treatment" in task.mdata.obs or any("treatment" in adata.obs for adata in task.mdata.mod.values())
+    tables = [task.mdata.obs, *(adata.obs for adata in task.mdata.mod.values())]
+    ours = "treatment" in task.mdata.uns and task.treatment != "treatment"
+    taken = any("treatment" in obs for obs in tables) and not ours
     return "psalm_treatment" if taken else "treatment"
 
 
@@ -169,23 +108,24 @@ def _evaluate(task: Task) -> pd.DataFrame | None:
     return psalm.tl.evaluate(task.mdata, latent=task.latent)
 
 
-def _write(task: Task, folder: Path) -> list[Path]:
+def _write(task: Task, folder: Path, figure: str = "") -> list[Path]:
+    """Write what there is, whole or not at all, and a figure."""
     import matplotlib as mpl
     import matplotlib.pyplot as plt
 
     import psalm
     from psalm._containers import no_pull
+    from psalm.core import files
 
+    with no_pull(), files.whole(folder / RESULT) as part:  # writing must not repeat the columns of the modalities
+        task.mdata.write_h5mu(part)
+    if not figure:
+        return [folder / RESULT]
     mpl.use("agg")
-    written = [folder / "aligned.h5mu"]
-    with no_pull():  # writing must not repeat the columns of the modalities
-        task.mdata.write_h5mu(written[0])
-    for name in ("propensity", "match", "embedding", "evaluation"):
-        figure = getattr(psalm.pl, name)(task.mdata, return_fig=True)
-        written.append(folder / f"{name}.png")
-        figure.savefig(written[-1], dpi=150)
-        plt.close(figure)
-    return written
+    drawn = getattr(psalm.pl, figure)(task.mdata, return_fig=True)
+    drawn.savefig(folder / f"{figure}.png", dpi=150)
+    plt.close(drawn)
+    return [folder / RESULT, folder / f"{figure}.png"]
 
 
 def _explain(evaluation: pd.DataFrame) -> list[str]:
@@ -197,6 +137,14 @@ def _explain(evaluation: pd.DataFrame) -> list[str]:
         "latent_error": "latent error: 1 = uniform, 0 = perfect",
     }
     return [text for name, text in meanings.items() if name in evaluation and evaluation[name].notna().any()]
+
+
+def _say_truth(evaluation: pd.DataFrame | None) -> None:
+    if evaluation is None:
+        print("\nNo cell is known in both modalities, so the match cannot be scored against a truth.")
+        return
+    shown = [name for name in evaluation if not name.endswith(INTERVAL) and evaluation[name].notna().any()]
+    _print(f"Against the known truth ({'; '.join(_explain(evaluation))})", evaluation[shown])
 
 
 def _print(title: str, table: pd.DataFrame) -> None:
@@ -214,9 +162,23 @@ def _plain_warnings() -> Iterator[None]:
         warnings.formatwarning = usual
 
 
+@contextmanager
+def _printable() -> Iterator[None]:
+    """Letters that the terminal or the log does not know are written as their numbers, and stop nothing."""
+    stream, usual = sys.stdout, getattr(sys.stdout, "errors", None)
+    if not hasattr(stream, "reconfigure"):  # a notebook's, which knows all letters
+        yield
+        return
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=usual)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo; the exit status is 0 where everything was written."""
-    with _plain_warnings():
+    """Run the command; the exit status is 0 where everything was written."""
+    with _plain_warnings(), _printable():
         return _main(argv)
 
 
@@ -224,35 +186,43 @@ def _main(argv: Sequence[str] | None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     import psalm
-    from psalm import _keys
 
     try:
-        task = _task(arguments, parser)
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        column = _share_treatments(task)
-        for modality, kind in task.kinds.items():
-            psalm.pp.represent(task.mdata, modality, kind=kind)
-    except (KeyError, OSError, TypeError, ValueError) as error:  # what the user gave does not fit: say so, and stop
-        parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
-    print(f"psalm {psalm.__version__}: {task.source} → {task.target}, treatments from {task.treatment!r}")
+        task, column = _begin(arguments, parser)
+    except REFUSALS as error:  # what the user gave does not fit: say so, and stop
+        parser.error(_in_words(error))
+    print(f"psalm {psalm.__version__}: {task.source} to {task.target}, treatments from {task.treatment!r}")
     for modality, kind in task.kinds.items():
         print(f"  {modality}: represented as {kind!r}")
-    _align(task, column)
-    _print("Match, one row per treatment", psalm.get.report(task.mdata).reset_index())
-    print("\nWhat it says of itself")
-    for _, row in task.mdata.uns[_keys.MatchKeys(_keys.MATCH).diagnosis]["verdicts"].iterrows():
-        print(f"  {row['check']}: {row['verdict']}")
-    evaluation = _evaluate(task)
-    if evaluation is None:
-        print("\nNo cell is known in both modalities, so the match cannot be scored against a truth.")
-    else:
-        shown = [name for name in evaluation if not name.endswith(INTERVAL) and evaluation[name].notna().any()]
-        _print(f"Against the known truth ({'; '.join(_explain(evaluation))})", evaluation[shown])
-    print(f"\nPredicted: {task.target} of every {task.source} cell, in obsm['{task.target}_predicted'].")
+    written: dict[Path, None] = {}
+    try:
+        for figure in _align(task, column, arguments.out):
+            written |= dict.fromkeys(_write(task, arguments.out, figure))
+    except REFUSALS as error:
+        kept = f"{parser.prog}: what was finished before is in {arguments.out / RESULT}\n"
+        parser.exit(1, f"{parser.prog}: error: {_in_words(error)}\n{kept}")
     print("\nWritten:")
-    for path in _write(task, arguments.out):
+    for path in written:
         print(f"  {path}")
     return 0
+
+
+def _begin(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> tuple[Task, str]:
+    """Try the place of the result; read, share treatments, represent, and write this much."""
+    import psalm
+    from psalm.core import files
+
+    files.require_file("--out", arguments.out / RESULT)
+    task = _task(arguments, parser)
+    column = _share_treatments(task)
+    for modality, kind in task.kinds.items():
+        psalm.pp.represent(task.mdata, modality, kind=kind)
+    _write(task, arguments.out)
+    return task, column
+
+
+def _in_words(error: BaseException) -> str:
+    return str(error.args[0] if isinstance(error, KeyError) else error)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from psalm.core import files
 from psalm.core.missing import account, is_finite
 
 if TYPE_CHECKING:
@@ -65,12 +66,25 @@ def jobs(value: object) -> None:
 
 
 def folder(name: str, value: str | Path | None) -> None:
-    """Require the name of a folder, which may be yet to be made, or None."""
-    if value is None or (str(value) and not Path(value).is_file()):
+    """Require a folder that can be written to, and make it where it is missing; or None."""
+    if value is None:
+        return
+    if str(value) and not Path(value).is_file():
+        files.require_folder(name, value)
         return
     what = "is a file" if str(value) else "is no name"
     msg = f"`{name}={str(value)!r}` {what}. Pass a folder, which is made where it does not exist."
     raise ValueError(msg)
+
+
+def file(name: str, value: str | Path | None) -> None:
+    """Require the name of a file that can be written, or None."""
+    if value is None:
+        return
+    if Path(value).is_dir():
+        msg = f"`{name}={str(value)!r}` is a folder. Pass the name of a file in it."
+        raise ValueError(msg)
+    files.require_file(name, value)
 
 
 def generator(value: Any) -> np.random.Generator:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,41 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOGGERS = ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed", "scvi")
+AUTO, CPU, GPU = "auto", "cpu", "gpu"
+GPUS = ("cuda", "mps")
+
+
+def require_accelerator(accelerator: object, devices: Any = AUTO) -> None:
+    """Refuse, before any work, an accelerator that Lightning does not know or does not find, and devices beyond it.
+
+    Parameters
+    ----------
+    accelerator, devices
+        As Lightning takes them.
+
+    Raises
+    ------
+    ValueError
+        Says what there is.
+    """
+    if accelerator in (AUTO, CPU):
+        return
+    from lightning.pytorch.accelerators import AcceleratorRegistry
+
+    known = {str(name): entry["accelerator"] for name, entry in AcceleratorRegistry.items()}
+    if accelerator != GPU and accelerator not in known:
+        names = ", ".join(map(repr, dict.fromkeys((AUTO, CPU, GPU, *known))))
+        msg = f"`accelerator={accelerator!r}` is not known. Pass one of {names}."
+        raise ValueError(msg)
+    kinds = [known[name] for name in (GPUS if accelerator == GPU else (accelerator,)) if name in known]
+    there = max((kind.auto_device_count() for kind in kinds if kind.is_available()), default=0)
+    if not there:
+        msg = f"`accelerator={accelerator!r}` is not there: no such device is found here. Pass 'cpu' or 'auto'."
+        raise ValueError(msg)
+    wanted = max(devices) + 1 if isinstance(devices, list) and devices else devices
+    if isinstance(wanted, int) and wanted > there:
+        msg = f"`devices={devices!r}`, but of accelerator {accelerator!r} there are {there} here. Ask for fewer."
+        raise ValueError(msg)
 
 
 @contextmanager

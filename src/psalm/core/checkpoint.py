@@ -123,7 +123,8 @@ def write(path: Path, match: Match, source: Side, target: Side) -> None:
         )
         raise TypeError(msg)
     about["match"] = {field.name: _plain(getattr(match, field.name)) for field in fields(match) if field.name != "plan"}
-    with files.whole(path) as part, part.open("wb") as file:
+    kept = files.optional("checkpoint", "finished treatments")
+    with kept, files.whole(path) as part, part.open("wb") as file:
         np.savez(file, about=np.array(json.dumps(about)), **arrays)
 
 

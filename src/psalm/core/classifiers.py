@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from psalm.core.estimator import EstimatorClassifier
+from psalm.core import device, files
+from psalm.core.estimator import EstimatorClassifier, is_network, last_step
 from psalm.core.kernel import KernelClassifier
 from psalm.core.logistic import LogisticClassifier
 
@@ -48,6 +49,39 @@ def as_classifier(choice: Any, *, equal_scales: bool = False) -> Classifier:
         )
         raise TypeError(msg)
     return EstimatorClassifier(choice)
+
+
+def require_device(choice: Any) -> None:
+    """Refuse a classifier of psalm's, or a network of skorch's, whose device is not there, before it is trained.
+
+    Raises
+    ------
+    ValueError
+        Says which devices there are.
+    """
+    if is_network(choice):
+        found = last_step(choice)[1].device
+        if found is not None:
+            device.require(str(found), f"{type(choice).__name__}(device=)")
+    elif type(choice).__module__.startswith("psalm.core.") and hasattr(choice, "device"):
+        device.require(choice.device, f"{type(choice).__name__}(device=)")
+
+
+def require_writable(choice: Any) -> None:
+    """Refuse a classifier whose models could not be written to a file, before they are trained.
+
+    Raises
+    ------
+    TypeError
+        Says why.
+    """
+    if is_network(choice):
+        msg = (
+            "Files of models hold no networks of other packages, as reading these would run code from the file. Use "
+            '"mlp" or "image", or score new cells in the same session.'
+        )
+        raise TypeError(msg)
+    files.require_writable(choice)
 
 
 def _by_name(name: str, *, equal_scales: bool) -> Classifier:

@@ -15,6 +15,7 @@ from psalm.core.calibration import TemperatureCalibrator
 from psalm.core.classifier import log_shares
 from psalm.core.ensemble import Ensemble, Member
 from psalm.core.folds import deal_folds, deal_groups, other_folds, training_cells
+from psalm.core.jobs import results
 from psalm.core.kept_models import KeptModels
 from psalm.core.propensity import CHUNK_ENTRIES, Propensity, Repeat
 
@@ -162,7 +163,7 @@ class CrossFit:
         tick: Callable[[], object],
     ) -> dict[int, Member]:
         """The model of each fold."""
-        from joblib import Parallel, delayed
+        from joblib import delayed
 
         members: dict[int, Member] = {}
         for fold, cells in training.items():
@@ -172,7 +173,7 @@ class CrossFit:
                 tick()
         missing = [fold for fold in training if fold not in members]
         jobs = (delayed(_train_one)(self.classifier, inputs, training[fold], seeds[fold]) for fold in missing)
-        for fold, member in zip(missing, Parallel(n_jobs=n_jobs, return_as="generator")(jobs), strict=True):
+        for fold, member in zip(missing, results(jobs, n_jobs), strict=True):
             if kept is not None:
                 kept.write(training[fold], seeds[fold], member)
             members[fold] = member

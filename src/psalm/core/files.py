@@ -7,6 +7,8 @@ type that it does not know, unless told to.
 
 from __future__ import annotations
 
+import tempfile
+import warnings
 import zipfile
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
@@ -32,8 +34,78 @@ PLAIN = (bool, int, float, str, type(None))
 def whole(path: Path) -> Iterator[Path]:
     """Another place to write to, which becomes the file once all is written: it is there whole or not at all."""
     part = path.with_suffix(f".{getpid()}.part")
-    yield part
-    part.replace(path)
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        with suppress(OSError):  # what is left of a file that could not be written
+            part.unlink(missing_ok=True)
+
+
+def require_file(argument: str, path: str | Path) -> None:
+    """Try to write a file, before what it is to hold is computed; what it holds is left as it is.
+
+    Parameters
+    ----------
+    argument
+        What the user called the path.
+    path
+        The file; folders that are missing are made.
+
+    Raises
+    ------
+    OSError
+        It cannot be written, and the system's reason.
+    """
+    with _in_words(argument, path, "a file in a folder"):
+        place = Path(path).resolve()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        existed = place.exists()
+        with place.open("ab"):
+            pass
+        if not existed:
+            place.unlink()
+
+
+def require_folder(argument: str, path: str | Path) -> None:
+    """The same for a folder, which is made where it is missing."""
+    with _in_words(argument, path, "a folder"):
+        Path(path).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+
+
+@contextmanager
+def optional(argument: str, what: str) -> Iterator[None]:
+    """Within it something is kept that only saves time later: where it cannot be, a warning says so, and no more.
+
+    Parameters
+    ----------
+    argument
+        What the user called the place.
+    what
+        What is not kept.
+    """
+    try:
+        yield
+    except OSError as reason:
+        msg = (
+            f"`{argument}=` cannot keep {what} ({reason.strerror or reason}). The work goes on; what is not kept is "
+            "computed again by the next call."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=3)
+
+
+@contextmanager
+def _in_words(argument: str, path: str | Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as reason:
+        msg = (
+            f"`{argument}={str(path)!r}` cannot be written: {reason.strerror or reason}. Nothing was computed. Pass "
+            f"{what} that you may write to."
+        )
+        raise type(reason)(msg) from reason
 
 
 def write(path: str | Path, value: Any) -> None:
@@ -44,10 +116,25 @@ def write(path: str | Path, value: Any) -> None:
     TypeError
         It holds something that cannot be written without running code when read.
     """
+    Path(path).write_bytes(_content(value))
+
+
+def require_writable(classifier: Any) -> None:
+    """Refuse, before it is trained, a classifier whose models could not be written.
+
+    Raises
+    ------
+    TypeError
+        As :func:`write`.
+    """
+    _content(classifier)
+
+
+def _content(value: Any) -> bytes:
     import skops.io
 
     try:
-        content = skops.io.dumps(encoded(value), compression=zipfile.ZIP_DEFLATED)
+        return bytes(skops.io.dumps(encoded(value), compression=zipfile.ZIP_DEFLATED))
     except (TypeError, RuntimeError, AttributeError, NotImplementedError, ValueError) as reason:
         msg = (
             f"These models cannot be written: {reason}. Files hold psalm's own classifiers, scikit-learn's and what is "
@@ -55,7 +142,6 @@ def write(path: str | Path, value: Any) -> None:
             '"image", or score new cells in the same session.'
         )
         raise TypeError(msg) from reason
-    Path(path).write_bytes(content)
 
 
 def read(path: str | Path, trusted: Iterable[str] = ()) -> Any:

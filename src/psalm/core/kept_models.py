@@ -94,7 +94,7 @@ class KeptModels:
             It cannot be written without running code when read.
         """
         try:
-            with files.whole(self.path(training, seed)) as part:
+            with files.optional("checkpoint", "trained models"), files.whole(self.path(training, seed)) as part:
                 files.write(part, member)
         except TypeError as reason:
             msg = f"`checkpoint` cannot keep the models of this classifier; leave it out. {reason}"

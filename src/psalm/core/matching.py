@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from psalm.core.coupling import Block, Coupling
+from psalm.core.jobs import results
 from psalm.core.matcher import BatchMatcher, Side
 from psalm.core.plan import EntropicPlan, SparsePlan
 
@@ -224,7 +225,7 @@ def _run(
     ticker: _Ticker,
 ) -> Iterator[list[TreatmentMatch | Failure]]:
     """Results of every job: small blocks in parallel, large ones one after the other with all threads."""
-    from joblib import Parallel, cpu_count, delayed, effective_n_jobs
+    from joblib import cpu_count, delayed, effective_n_jobs
     from joblib.parallel import ThreadingBackend, get_active_backend
 
     backend, configured = get_active_backend(prefer="threads")
@@ -241,7 +242,7 @@ def _run(
     alone = [job for job in jobs if isinstance(matcher, BatchMatcher) and here and job[0].n_pairs > SMALL_PAIRS]
     together = [job for job in jobs if not any(job is other for other in alone)]
     tasks = (delayed(_match)(matcher, job, *prepared(job), 1) for job in together)
-    yield from Parallel(n_jobs=n_threads if here else n_jobs, prefer="threads", return_as="generator_unordered")(tasks)
+    yield from results(tasks, n_threads if here else n_jobs, threads=True, ordered=False)
     for job in alone:
         yield _match(matcher, job, *prepared(job), n_threads, partial(ticker.share, job[0].n_pairs))
 

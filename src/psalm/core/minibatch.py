@@ -16,7 +16,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from psalm.core.classifier import OneTreatment
-from psalm.core.device import one_torch_thread
+from psalm.core.device import one_torch_thread, or_cpu, require, resolved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -66,7 +66,7 @@ class NetworkModel:
 
     def predict_log_proba(self, features: Matrix) -> FloatArray:
         """(n_cells, n_classes) log-probabilities, float64."""
-        device = _device(self.device if torch.cuda.is_available() else "cpu")
+        device = torch.device(or_cpu(self.device))
         self.network.to(device)
         found = np.empty((features.shape[0], len(self.classes_)))
         with torch.no_grad():
@@ -254,7 +254,8 @@ def _descend_and_stop(loss: _Loss, schedule: Schedule, patience: int, rng: np.ra
 
 
 def _device(name: str) -> torch.device:
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    require(name)
+    return torch.device(resolved(name))
 
 
 def _batches(cells: IntArray, size: int) -> list[IntArray]:

@@ -9,6 +9,7 @@ from anndata import AnnData
 
 from psalm import _checks
 from psalm._containers import stack
+from psalm._scanpy import scanpy
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -40,7 +41,7 @@ def gene_halves(*, rng: int | np.random.Generator | None = 0) -> MuData:
     >>> psalm.datasets.gene_halves().shape
     (700, 765)
     """
-    import scanpy as sc
+    sc = scanpy()
 
     cells = sc.datasets.pbmc68k_reduced()
     order = _checks.generator(rng).permutation(cells.n_vars)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from weakref import WeakKeyDictionary
 
@@ -12,14 +13,15 @@ import torch
 from scvi.model.base import BaseModelClass
 
 from psalm import _access, _checks, _keys
+from psalm._lightning import require_accelerator
 from psalm.model import _fit, _setup
 from psalm.model._pairs import pairs_of
 from psalm.model._predictions import Predictions
 from psalm.model._reading import AUTO, coupling_of, input_rows, loss_of, masses_of, setup_of, sizes_of, target_rows
+from psalm.model._training import Checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from pathlib import Path
 
     from anndata import AnnData
     from mudata import MuData
@@ -206,7 +208,8 @@ class CrossModal(Predictions, BaseModelClass):
             Show scvi-tools' bar.
         checkpoint_dir
             Where to write a checkpoint after every epoch. By default one is written every ten seconds to
-            "psalm_checkpoints" in the working directory. It is taken away when training ends well.
+            "psalm_checkpoints" in the working directory; where that cannot be written to, a warning says so, and none
+            is. It is taken away when training ends well.
         ckpt_path
             A checkpoint of training that was interrupted, to go on from with the same arguments: the result is that of
             training without a break.
@@ -218,20 +221,25 @@ class CrossModal(Predictions, BaseModelClass):
         Raises
         ------
         ValueError
-            Unknown loss, a loss that the likelihood does not allow, a number out of range, or a coupling that does not
-            fit the cells any more.
+            Unknown loss, a loss that the likelihood does not allow, a number out of range, a device that is not there,
+            or a coupling that does not fit the cells any more.
+        OSError
+            ``checkpoint_dir`` cannot be written to, or there is no ``ckpt_path``; before anything is computed.
         ArithmeticError
             The loss is not finite; the model is left as it was.
 
         Warns
         -----
         UserWarning
-            Held-out cells are predicted no better than by the mean of their treatment, even where it is known.
+            Held-out cells are predicted no better than by the mean of their treatment, even where it is known. Or
+            checkpoints cannot be written.
         """
         _check_numbers(
             {"max_epochs": max_epochs, "batch_size": batch_size, "early_stopping_patience": early_stopping_patience},
             {"learning_rate": learning_rate, "validation_size": validation_size},
         )
+        require_accelerator(accelerator, devices)
+        _require_checkpoint(ckpt_path)
         schedule = _fit.Schedule(
             max_epochs=max_epochs,
             batch_size=batch_size,
@@ -242,7 +250,7 @@ class CrossModal(Predictions, BaseModelClass):
             early_stopping_patience=early_stopping_patience,
             accelerator=accelerator,
             devices=devices,
-            checkpoint_dir=checkpoint_dir,
+            checkpoint=Checkpoint.begin(checkpoint_dir),
             ckpt_path=ckpt_path,
             trainer=trainer_kwargs,
         )
@@ -325,6 +333,12 @@ class CrossModal(Predictions, BaseModelClass):
         model._begin(setup, None if adata is None else _access.container(adata))
         model.module, model._fitted, model.is_trained_, model.loss = network, fitted, True, stored["loss"]
         return model
+
+
+def _require_checkpoint(path: str | Path | None) -> None:
+    if path is not None and not Path(path).is_file():
+        msg = f"`ckpt_path={str(path)!r}` is no file. Pass the checkpoint that the interrupted training named."
+        raise FileNotFoundError(msg)
 
 
 def _check_numbers(whole: dict[str, object], positive: dict[str, object]) -> None:

@@ -8,7 +8,6 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,10 +22,11 @@ from psalm.core.rows import LARGEST_CHUNK
 from psalm.model._anchors import SLOPES, anchors_of, held_out_losses
 from psalm.model._applied import predict
 from psalm.model._batches import Batches
-from psalm.model._training import SECONDS_BETWEEN_CHECKPOINTS, BestEpoch, Checkpoint, Training
+from psalm.model._training import BestEpoch, Checkpoint, Training
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from psalm.core._types import FloatArray, IntArray
     from psalm.model._anchors import Anchors, HeldOutLosses
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 MOST_RESIDUALS = 4000
 """Held-out cells that intervals are calibrated and tested on, at most."""
-FOLDER = "psalm_checkpoints"
 SMALL_STEP = 5e7
 """Weights × cells of a batch up to which a step is faster on one thread."""
 
@@ -54,7 +53,7 @@ class Schedule:
     early_stopping_patience: int = 20
     accelerator: str = "auto"
     devices: Any = "auto"
-    checkpoint_dir: str | Path | None = None
+    checkpoint: Checkpoint = field(default_factory=lambda: Checkpoint(None))
     ckpt_path: str | Path | None = None
     trainer: dict[str, Any] = field(default_factory=dict)
 
@@ -150,15 +149,13 @@ def _train(training: Training, data: Batches, schedule: Schedule, best: BestEpoc
     from scvi.model._utils import parse_device_args
     from scvi.train import Trainer
 
-    seconds = SECONDS_BETWEEN_CHECKPOINTS if schedule.checkpoint_dir is None else 0.0
-    checkpoint = Checkpoint(Path(schedule.checkpoint_dir or FOLDER), seconds)
+    checkpoint = schedule.checkpoint
     accelerator, devices, _ = parse_device_args(
         accelerator=schedule.accelerator, devices=schedule.devices, return_device="torch"
     )
-    options: dict[str, Any] = {
-        "default_root_dir": str(checkpoint.path.parent),
-        "use_distributed_sampler": False,
-    } | schedule.trainer
+    options: dict[str, Any] = {"use_distributed_sampler": False} | schedule.trainer
+    if checkpoint.path is not None:
+        options = {"default_root_dir": str(checkpoint.path.parent)} | options
     callbacks = options.pop("callbacks", [])
     options["callbacks"] = [best, checkpoint, *(callbacks if isinstance(callbacks, list) else [callbacks])]
     stopping: dict[str, Any] = {"monitor": "validation_loss", "patience": schedule.early_stopping_patience}

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from psalm.core import files
 from psalm.core.conformal import Residuals
 from psalm.model._anchors import Anchors
 from psalm.model._network import Network
@@ -81,8 +82,9 @@ def write(path: str | Path, content: dict[str, Any], *, overwrite: bool) -> None
     if file.exists() and not overwrite:
         msg = f"{file} exists. Pass `overwrite=True` to replace it, or another folder."
         raise FileExistsError(msg)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"format": FORMAT, "version": version("scpsalm"), **content}, file)
+    files.require_file("dir_path", file)
+    with files.whole(file) as part:
+        torch.save({"format": FORMAT, "version": version("scpsalm"), **content}, part)
 
 
 def read(path: str | Path) -> dict[str, Any]:

@@ -10,21 +10,22 @@ import contextlib
 import copy
 import os
 import time
+import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from psalm.core import files
 from psalm.core.losses import Batch, location_loss, spread_loss
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from psalm.model._network import Network
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
-CHECKPOINT = "interrupted_{process}.ckpt"
+FOLDER, CHECKPOINT = "psalm_checkpoints", "interrupted_{process}.ckpt"
 
 
 class Training(pl.LightningModule):
@@ -160,25 +161,70 @@ class Checkpoint(pl.Callback):
     Parameters
     ----------
     folder
-        Where to.
+        Where to; None: nowhere.
     seconds
         Least time between two.
     """
 
-    def __init__(self, folder: Path, seconds: float = SECONDS_BETWEEN_CHECKPOINTS) -> None:
-        self.path = folder / CHECKPOINT.format(process=os.getpid())  # others may train in this folder, too
-        self._seconds, self._last, self.written = seconds, time.monotonic(), False
+    def __init__(self, folder: Path | None, seconds: float = 0.0) -> None:
+        name = CHECKPOINT.format(process=os.getpid())  # others may train in this folder, too
+        self.path = None if folder is None else folder / name
+        self._seconds, self._last = seconds, time.monotonic()
+        self.written = self._failed = False
+
+    @classmethod
+    def begin(cls, folder: str | Path | None) -> Checkpoint:
+        """One in the folder that the user named, or else, if that can be written to, in the working directory.
+
+        Raises
+        ------
+        OSError
+            The folder that was named cannot be written to.
+        """
+        if folder is not None:
+            files.require_folder("checkpoint_dir", folder)
+            return cls(Path(folder))
+        try:
+            files.require_folder("checkpoint_dir", FOLDER)
+        except OSError as reason:
+            msg = (
+                f"Checkpoints of the training cannot be written to {FOLDER!r} in the working directory "
+                f"({_said(reason.__cause__ or reason)}), so that interrupted training starts anew. Name a folder by "
+                "`checkpoint=` of `tl.predict` or `checkpoint_dir=` of `.train()`."
+            )
+            warnings.warn(msg, UserWarning, stacklevel=3)
+            return cls(None)
+        with contextlib.suppress(OSError):  # something else is there, or another process wants it
+            Path(FOLDER).rmdir()
+        return cls(Path(FOLDER), SECONDS_BETWEEN_CHECKPOINTS)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Write one if it is time; by the clock of the first process, as all must take part."""
-        due = time.monotonic() - self._last >= self._seconds
-        if trainer.strategy.broadcast(due):
-            trainer.save_checkpoint(self.path)
+        due = not self._failed and self.path is not None and time.monotonic() - self._last >= self._seconds
+        if not trainer.strategy.broadcast(due) or self.path is None:
+            return
+        part = self.path.with_suffix(".part")
+        try:
+            trainer.save_checkpoint(part)
+            if trainer.is_global_zero:
+                part.replace(self.path)
+        except (OSError, RuntimeError) as reason:  # torch knows a full disk as a RuntimeError
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            msg = f"No more checkpoints are written to {self.path} ({_said(reason)}). Training goes on without."
+            warnings.warn(msg, UserWarning, stacklevel=2)
+            self._failed = True
+        else:
             self.written, self._last = True, time.monotonic()
 
     def finish(self, trainer: pl.Trainer) -> None:
         """Take the checkpoint away, and its folder if nothing else is there."""
-        if self.written and trainer.is_global_zero:
-            self.path.unlink(missing_ok=True)
+        if self.written and self.path is not None and trainer.is_global_zero:
             with contextlib.suppress(OSError):  # something else is there
+                self.path.unlink(missing_ok=True)
                 self.path.parent.rmdir()
+
+
+def _said(reason: BaseException) -> str:
+    """An error in one line."""
+    return str(getattr(reason, "strerror", None) or str(reason).partition("\n")[0])

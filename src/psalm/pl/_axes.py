@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from psalm._scanpy import scanpy
 from psalm.pl._names import add_legend
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ def finish(figure: object, axes: Axes | list[Axes], *, show: bool | None, own: b
     if return_fig:
         return figure
     if show is None and own:
-        from scanpy import settings
-
-        show = bool(settings.autoshow)
+        show = bool(scanpy().settings.autoshow)
     if show:
         plt.show()
         return None

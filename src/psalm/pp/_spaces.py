@@ -10,6 +10,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from psalm import _access
+from psalm._scanpy import scanpy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ TARGET_SUM = 1e4
 
 def _log_normalised(counts: Matrix) -> Matrix:
     """Each cell scaled to 10,000 counts, then log1p."""
-    import scanpy as sc
+    sc = scanpy()
 
     cells = AnnData(counts.astype(np.float32))
     with warnings.catch_warnings():  # `pp.represent` says it, with the modality and what to do
@@ -43,7 +44,7 @@ def _centred_log(counts: Matrix) -> FloatArray:
 
 
 def _fit_rna(values: Matrix, names: pd.Index, n_comps: int, rng: int) -> Space:
-    import scanpy as sc
+    sc = scanpy()
 
     chosen = _variable_genes(values)
     cells = AnnData(values[:, chosen] if len(chosen) < values.shape[1] else values)
@@ -54,7 +55,7 @@ def _fit_rna(values: Matrix, names: pd.Index, n_comps: int, rng: int) -> Space:
 
 def _variable_genes(normalised: Matrix) -> IntArray:
     """Positions of the 2,000 most variable genes, or of all where there are no more."""
-    import scanpy as sc
+    sc = scanpy()
 
     if normalised.shape[1] <= N_TOP_GENES:
         return np.arange(normalised.shape[1])

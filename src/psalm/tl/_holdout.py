@@ -10,6 +10,7 @@ import pandas as pd
 from psalm import _access, _checks, _keys, _truth
 from psalm._calls import recorded
 from psalm._left_out import Trainer, material, one_group
+from psalm._lightning import require_accelerator
 from psalm._progress import bar
 from psalm.core.held_out import feature_scores, pooled
 
@@ -125,6 +126,7 @@ def holdout(
     from psalm.model._fit import Schedule
 
     _checks.whole_number("max_epochs", max_epochs, least=1)
+    require_accelerator(accelerator)
     _access.claim(_access.container(mdata), key_added, STEP)
     model = CrossModal(
         mdata,

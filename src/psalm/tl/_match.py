@@ -205,7 +205,8 @@ def match(
     _access.claim(mdata, key_added, STEP)
     _claim_slots(mdata, names, key_added)
     _checks.jobs(n_jobs)
-    _checks.folder("checkpoint", checkpoint)
+    if not dry_run:
+        _checks.folder("checkpoint", checkpoint)
     passed = {"cost": cost, "epsilon_absolute": epsilon_absolute, "tolerance": tolerance}
     by_name = isinstance(method, str) and method in AUTOMATIC
     if epsilon != AUTO or (by_name and cost != POSTERIOR and epsilon_absolute is None):

@@ -8,8 +8,11 @@ import numpy as np
 
 from psalm import _access, _checks, _estimate, _keys, _obs, _runs
 from psalm._calls import recorded
+from psalm._lightning import require_accelerator
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from mudata import MuData
 
@@ -34,6 +37,7 @@ def predict(
     coverage: float | None = None,
     accelerator: str = "auto",
     rng: int | np.random.Generator | None = 0,
+    checkpoint: str | Path | None = None,
     progress: bool = True,
     key_added: str | None = None,
 ) -> CrossModal:
@@ -69,6 +73,11 @@ def predict(
         As Lightning takes it: "auto" (the GPU where there is one), "cpu", "gpu".
     rng
         Seed or generator.
+    checkpoint
+        Folder that keeps the last epoch of training while it runs, made where it is missing. By default
+        "psalm_checkpoints" in the working directory, every ten seconds; where that cannot be written to, a warning says
+        so, and nothing is kept. The error of an interrupted call says how
+        :meth:`psalm.model.CrossModal.train` goes on from there.
     progress
         Show a bar.
     key_added
@@ -99,13 +108,15 @@ def predict(
     MemoryError
         The predictions would not fit into the memory that is free.
     ValueError
-        Unknown loss or likelihood, ``uns[key_added]`` is something else, or a coupling that does not fit the cells any
-        more.
+        Unknown loss or likelihood, a device that is not there, ``uns[key_added]`` is something else, or a coupling that
+        does not fit the cells any more.
+    OSError
+        ``checkpoint`` cannot be written to; found before anything is computed.
 
     Warns
     -----
     UserWarning
-        Held-out cells are predicted no better than by the mean of their treatment.
+        Held-out cells are predicted no better than by the mean of their treatment; or checkpoints cannot be written.
 
     References
     ----------
@@ -133,6 +144,8 @@ def predict(
         _access.claim_slots(STEP, slots)
     if coverage is not None:
         _checks.share("coverage", coverage, "0.9, or None")
+    require_accelerator(accelerator)
+    _checks.folder("checkpoint", checkpoint)
     model = CrossModal(
         mdata,
         source=source,
@@ -143,7 +156,7 @@ def predict(
         likelihood=likelihood,
     )
     _require_memory(mdata, model, 1 if coverage is None else 3)
-    model.train(max_epochs, loss=loss, accelerator=accelerator, rng=rng, progress=progress)
+    model.train(max_epochs, loss=loss, accelerator=accelerator, rng=rng, progress=progress, checkpoint_dir=checkpoint)
     found = {name: model.predict(use_treatment=use_treatment)}
     if coverage is not None:
         found[_keys.lower(name)], found[_keys.upper(name)] = model.get_intervals(

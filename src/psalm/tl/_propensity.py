@@ -15,7 +15,7 @@ from psalm._calls import recorded
 from psalm._progress import bar
 from psalm.core import findings, report
 from psalm.core.calibration import CALIBRATORS
-from psalm.core.classifiers import DEFAULT, as_classifier
+from psalm.core.classifiers import DEFAULT, as_classifier, require_device, require_writable
 from psalm.core.cross_fit import CrossFit
 from psalm.core.image_shape import image_shape
 from psalm.core.joint import Cells, Space, frequencies, score_jointly
@@ -182,15 +182,16 @@ def propensity(
     for name, adata in mdata.mod.items():
         _scores.claim(adata, name, key_added, written=_access.is_run(mdata, key_added, _scores.STEP))
     _checks.jobs(n_jobs)
-    if save is not None and Path(save).is_dir():
-        msg = f"`save={str(save)!r}` is a folder. Pass the name of a file in it."
-        raise ValueError(msg)
-    _require_folder(checkpoint, rng)
     _check(n_folds, n_repeats, compress_above, distance_error)
     _checks.one_of("calibration", calibration, CALIBRATORS)
     _checks.one_of("prior", prior, PRIORS)
     _checks.one_of("score_on", score_on, SCORE_ON)
     chosen = _by_modality(mdata, classifier)
+    for choice in chosen.values():
+        require_device(choice)
+        _require_writable(choice, checkpoint, save)
+    _require_folder(checkpoint, rng)
+    _checks.file("save", save)
     inputs = {
         name: _features.features(mdata, name, use_rep, tensors=_takes_tensors(chosen[name])) for name in mdata.mod
     }
@@ -245,6 +246,11 @@ def propensity(
     }
     fingerprint = _access.fingerprint(*(scores.values for scores in joint.scores.values()))
     run = _access.identity(mdata.mod.values(), fingerprint.encode())
+    for name, scores in joint.scores.items():
+        _scores.write(mdata.mod[name], key_added, scores, mdata.mod[name].obs[treatment], run)
+    mdata.uns[key_added] = {**reading.to_uns(), "params": params, **tables, "fingerprint": fingerprint, "run": run}
+    if prior == "shared":
+        mdata.uns[key_added]["shares"] = next(iter(shares.values()))
     if save is not None:
         stored = _ensembles.Stored(
             run,
@@ -253,12 +259,7 @@ def propensity(
             {name: _ensembles.Part.of(joint, name, inputs[name], batch_key, batched[name][1]) for name in mdata.mod},
             {name: mdata.mod[name].obs_names[code >= 0] for name, code in codes.items()},
         )
-        _ensembles.write(save, stored)
-    for name, scores in joint.scores.items():
-        _scores.write(mdata.mod[name], key_added, scores, mdata.mod[name].obs[treatment], run)
-    mdata.uns[key_added] = {**reading.to_uns(), "params": params, **tables, "fingerprint": fingerprint, "run": run}
-    if prior == "shared":
-        mdata.uns[key_added]["shares"] = next(iter(shares.values()))
+        _save(save, stored)
     if len(tables["findings"]):
         warnings.warn(findings.as_warning(tables["findings"], key_added), UserWarning, stacklevel=3)
 
@@ -270,11 +271,34 @@ def _check(n_folds: int, n_repeats: int, compress_above: int, distance_error: fl
     _checks.positive("distance_error", distance_error)
 
 
+def _require_writable(choice: Any, checkpoint: str | Path | None, save: str | Path | None) -> None:
+    """Refuse a classifier whose models cannot be kept where they shall be."""
+    for name, place in {"checkpoint": checkpoint, "save": save}.items():
+        try:
+            if place is not None:
+                require_writable(choice)
+        except TypeError as reason:
+            msg = f"`{name}` cannot keep the models of this classifier; leave it out. {reason}"
+            raise TypeError(msg) from reason
+
+
+def _save(path: str | Path, stored: _ensembles.Stored) -> None:
+    """Write the models. The scores are in the container by now, and stay there if the disk has become full."""
+    try:
+        _ensembles.write(path, stored)
+    except (OSError, TypeError) as reason:
+        msg = (
+            f"`save={str(path)!r}`: the models could not be written ({reason}), while all scores are in the container. "
+            "Make space or pass another file, and call again; with `checkpoint=` nothing is trained twice."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=4)
+
+
 def _require_folder(checkpoint: str | Path | None, rng: object) -> None:
-    _checks.folder("checkpoint", checkpoint)
     if checkpoint is not None and rng is None:
         msg = "With `rng=None` every call draws folds of its own, and `checkpoint` cannot go on. Pass a seed: `rng=0`."
         raise ValueError(msg)
+    _checks.folder("checkpoint", checkpoint)
 
 
 def _by_modality(mdata: MuData, classifier: Any) -> dict[str, Any]:
