@@ -38,6 +38,7 @@ ALLOWED = {  # room: rooms it may import; private modules of the package itself 
             "_estimate",
             "_features",
             "_keys",
+            "_lightning",
             "_left_out",
             "_matched",
             "_matches",

@@ -8,7 +8,7 @@ import warnings
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psalm._task import DATASETS, of_file
 
@@ -70,7 +70,7 @@ def _align(task: Task, column: str, folder: Path) -> Iterator[str]:
     import psalm
     from psalm import _keys
 
-    names = {"source": task.source, "target": task.target}
+    names: dict[str, Any] = {"source": task.source, "target": task.target}
     psalm.tl.propensity(task.mdata, treatment=column)
     yield "propensity"
     psalm.tl.match(task.mdata, **names)

@@ -41,6 +41,12 @@ def container(mdata: object) -> MuData:
         msg = f"`mdata.axis` is {mdata.axis}, but cells must be on axis 0. Build the MuData with `axis=0`."
         raise ValueError(msg)
     for name, adata in mdata.mod.items():
+        if isinstance(adata, MuData):
+            msg = (
+                f"`mdata[{name!r}]` is a MuData itself, and a modality must be an AnnData. Put its modalities "
+                f"({_checks.listed(adata.mod)}) beside the others into one MuData."
+            )
+            raise TypeError(msg)
         _checks.unique_names(adata.obs_names, f"`mdata[{name!r}]`")
         unknown = adata.obs_names.difference(mdata.obs_names)
         if len(unknown):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping
 
     from anndata import AnnData
     from mudata import MuData
 
 ENDING = ".h5mu"
+MODALITIES, KIND, OF_R = "mod", "encoding-type", "AnnData"
+"""Names in files: the group of modalities, the attribute with a group's kind, and that kind as R's MuData spells it."""
 MANY_FEATURES = 200
 """Counts of more features than this are taken for genes, of fewer for proteins."""
 
@@ -88,8 +93,8 @@ def of_file(path: Path, treatment: str, kinds: Mapping[str, str | None], out: Pa
 
     _require_container(path)
     source, target = kinds
-    with no_pull():
-        mdata = mudata.read_h5mu(path)
+    with no_pull(), _readable(path) as place:
+        mdata = mudata.read_h5mu(place)
         _access.two_modalities(_access.container(mdata), source, target)
         others = [name for name in mdata.mod if name not in kinds]
         if others:
@@ -100,6 +105,24 @@ def of_file(path: Path, treatment: str, kinds: Mapping[str, str | None], out: Pa
             mdata = chosen
     found = {name: kind or _kind(name, mdata.mod[name]) for name, kind in kinds.items()}
     return Task(mdata, treatment, source, target, kinds={name: kind for name, kind in found.items() if kind})
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[Path]:
+    """The file; or, where R's MuData wrote it, a copy for anndata, which spells the kind of a modality otherwise."""
+    import h5py
+
+    with h5py.File(path) as file:
+        ours = all(group.attrs.get(KIND) != OF_R for group in file[MODALITIES].values())
+    if ours:
+        yield path
+        return
+    with TemporaryDirectory() as folder:
+        copy = Path(shutil.copy(path, folder))
+        with h5py.File(copy, "r+") as file:
+            for group in file[MODALITIES].values():
+                group.attrs[KIND] = OF_R.lower()
+        yield copy
 
 
 def _require_container(path: Path) -> None:
@@ -113,7 +136,8 @@ def _require_container(path: Path) -> None:
     single = path.suffix == ".h5ad"
     if path.suffix == ENDING and h5py.is_hdf5(path):
         with h5py.File(path) as file:
-            if "mod" in file:
+            if MODALITIES in file:
+                _refuse_nested(path, [name for name, group in file[MODALITIES].items() if MODALITIES in group])
                 return
             single = "X" in file or "obs" in file
     if single:
@@ -121,6 +145,14 @@ def _require_container(path: Path) -> None:
         raise ValueError(msg)
     msg = f"{path} is not an {ENDING} file: put the modalities into a MuData, and write that: `{build}`"
     raise ValueError(msg)
+
+
+def _refuse_nested(path: Path, nested: list[str]) -> None:
+    from psalm._checks import listed
+
+    if nested:
+        msg = f"{path}: {listed(nested)} is a MuData itself. Put its modalities beside the others, one AnnData each"
+        raise ValueError(msg)
 
 
 def _require_another(path: Path, out: Path, others: list[str]) -> None:

@@ -101,9 +101,12 @@ def _in_words(argument: str, path: str | Path, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as reason:
+        said = str(reason.strerror or reason)
+        if isinstance(reason, FileExistsError):
+            said += " where a folder is needed"
         msg = (
-            f"`{argument}={str(path)!r}` cannot be written: {reason.strerror or reason}. Nothing was computed. Pass "
-            f"{what} that you may write to."
+            f"`{argument}={str(path)!r}` cannot be written: {said}. Nothing was computed. Pass {what} that you may "
+            "write to."
         )
         raise type(reason)(msg) from reason
 

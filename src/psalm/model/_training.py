@@ -212,7 +212,7 @@ class Checkpoint(pl.Callback):
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
             msg = f"No more checkpoints are written to {self.path} ({_said(reason)}). Training goes on without."
-            warnings.warn(msg, UserWarning, stacklevel=2)
+            warnings.warn(msg, UserWarning, stacklevel=1)  # not in Lightning's name, whose warnings are hidden
             self._failed = True
         else:
             self.written, self._last = True, time.monotonic()
