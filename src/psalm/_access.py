@@ -60,8 +60,9 @@ def _unknown(mdata: MuData, name: str, unknown: pd.Index) -> str:
     if name in mdata.obsm and int(np.asarray(mdata.obsm[name]).sum()) == mdata.mod[name].n_obs:
         return (
             f"{found}the container knows as many cells of {name!r}, under other names. Give them back their names, and "
-            "rename cells in the container, `mdata.obs_names = names`, which keeps all results. Or call "
-            "`mdata.update()`, and run `tl.match` again: the rows of its coupling were found by name."
+            "rename cells in the container, `mdata.obs_names = names`, which keeps all results. Call "
+            "`mdata.update()` where the new names are to stay, and run `tl.match` again, since the rows of the stored "
+            "coupling may be lost."
         )
     return f"{found}cells were added. Call `mdata.update()`, and run the steps again from `pp.treatment` on."
 

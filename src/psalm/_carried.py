@@ -90,9 +90,11 @@ def find(mdata: MuData, source: str, key: str) -> tuple[str, str]:
             f"Say which: {_checks.listed(f'{place}:{key}' for place in found)}."
         )
         raise ValueError(msg)
+    notes = {_keys.run(slot) for slot in (*adata.obsm, *adata.obs)}
+    columns = _checks.listed(name for name in adata.obs if name not in notes)
     msg = (
-        f"`keys`: {key!r} is not in `mdata[{source!r}]`. Found in obs: {_checks.listed(adata.obs)}. "
-        f"{_access.feature_slots(adata)} Pass some of these, or 'X'."
+        f"`keys`: {key!r} is not in `mdata[{source!r}]`. Found in obs: {columns}. {_access.feature_slots(adata)} "
+        "Pass some of these, or 'X'."
     )
     raise KeyError(msg)
 

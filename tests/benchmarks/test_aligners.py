@@ -18,7 +18,7 @@ def scored():
     mdata = psalm.datasets.simulated(n_cells=240, n_treatments=4, paired=True, rng=0)
     psalm.pp.treatment(mdata, "perturbation")
     for name in mdata.mod:
-        mdata[name].obsm["X_psalm"] = np.asarray(mdata[name].X)
+        psalm.pp.represent(mdata, name, kind="features")
     psalm.tl.propensity(mdata, rng=0, n_repeats=2, progress=False)
     return mdata
 

@@ -79,9 +79,9 @@ def test_a_part_of_a_repeat_is_not_trained_again(scored, tmp_path, monkeypatch):
 @pytest.mark.parametrize("change", [{"rng": 1}, {"n_folds": 4}, {"classifier": "logistic"}, {"use_rep": "X"}], ids=str)
 def test_models_of_another_call_are_not_taken(scored, tmp_path, monkeypatch, change):
     for name in ("a", "b"):
-        scored[name].obsm["X_psalm"] = scored[name].X + np.arange(scored[name].n_vars)
-    n_models = score(scored, monkeypatch, checkpoint=tmp_path)
-    assert score(scored, monkeypatch, checkpoint=tmp_path, **change) >= n_models
+        scored[name].obsm["moved"] = scored[name].X + np.arange(scored[name].n_vars)
+    n_models = score(scored, monkeypatch, checkpoint=tmp_path, use_rep="moved")
+    assert score(scored, monkeypatch, checkpoint=tmp_path, **{"use_rep": "moved"} | change) >= n_models
 
 
 def test_other_cells_are_not_taken(scored, tmp_path, monkeypatch):
