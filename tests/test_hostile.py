@@ -699,7 +699,6 @@ REFUSED = [
             "words and numbers": np.array(["x", 1] * (N_CELLS // 2), dtype=object),
         }.items()
     ),
-    bad("matched", transfer, ValueError, "only their type tells apart:", put("obs", "w", TWINS), "1 and '1'", keys="w"),
     bad("matched", transfer, ValueError, NOT_FINITE, values(with_one(np.nan), "q"), "NaN", keys="obsm:q"),
     bad("matched", transfer, ValueError, "which would be lost", put("obs", "w_from_a", 1, "b"), "taken", keys="w"),
     bad("matched", evaluate, ValueError, "no names in common, so no true pairs are known. Pass `truth=`", latent=None),
@@ -824,7 +823,7 @@ REFUSED += [
     bad("scored", match, KeyError, "no result of `tl.propensity`", entry("propensity", {"params": "mine"}), "text"),
     bad("scored", match, ValueError, in_the_way("tl.match"), entry("match", {"params": None}), "no params"),
     bad("raw", on(lambda _: MuData({}), treat), ValueError, "no modalities. Build one", name="no modalities"),
-    bad("treated", score, ValueError, "labels that read alike as text", in_both("treatment", TWINS), "1 and '1'"),
+    bad("treated", score, ValueError, "There are 1 treatments in", in_both("treatment", TWINS), "1 and '1' are one"),
     bad("raw", treat, ValueError, "has the empty text as its name", labels(lambda x: x.replace("t1", "")), "''"),
     bad("treated", score, ValueError, "no probabilities. Wrap it", classifier=NoProbabilities()),
     bad("raw", represent, ValueError, "which float32 cannot hold", values(lambda x: x * 1e300), "1e300"),

@@ -138,3 +138,19 @@ WRITTEN_BY_RUNS = [
 def test_results_name_no_place_of_one_machine(path):
     """Tables, pages and notebooks are written by runs, whose messages may hold paths."""
     assert not re.search(r"/(work|tmp|root|home|Users)/", path.read_text(encoding="utf-8"))
+
+
+def _names_a_slot(index):
+    """Whether an index is a slot's name as `_keys` gives it, such as ``keys.block``."""
+    return any(isinstance(node, ast.Name) and node.id in ("keys", "_keys") for node in ast.walk(index))
+
+
+def test_columns_of_the_users_are_read_by_one_reader():
+    """Other modules index ``obs`` by psalm's own slots only; the data sets make columns of their own."""
+    for path in SOURCE.rglob("*.py"):
+        if path.name == "_obs.py" or path.parent.name == "datasets":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
+                of_obs = getattr(node.value, "attr", getattr(node.value, "id", "")) == "obs"
+                assert not of_obs or _names_a_slot(node.slice), f"{path.name}:{node.lineno} {ast.unparse(node)}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from psalm import _access, _keys, _scores
+from psalm import _access, _keys, _obs, _scores
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -61,7 +61,7 @@ def _with_strata(
     column = _keys.within(treatment)
     if column not in mdata.uns or not all(column in mdata.mod[name].obs for name in names):  # not of pp.treatment
         return pd.DataFrame({"treatment": treatments.to_numpy(dtype=object)}), codes
-    strata = [mdata.mod[name].obs[column].astype(object) for name in names]
+    strata = [mdata.mod[name].obs[_keys.within(treatment)].astype(object) for name in names]
     frames = [
         pd.DataFrame({"treatment": code, "within": stratum.to_numpy()})
         for code, stratum in zip(codes, strata, strict=True)
@@ -84,23 +84,26 @@ def _responds(mdata: MuData, name: str, propensity_key: str, least: float | None
     obs = _access.modality(mdata, name).obs
     if least is None:
         return np.ones(len(obs), dtype=bool)
-    column = _keys.PropensityKeys(propensity_key).response
-    if column not in obs:
-        msg = f"`min_response` needs `mdata[{name!r}].obs[{column!r}]`, which is not there. Run `tl.propensity` again."
+    keys = _keys.PropensityKeys(propensity_key)
+    if keys.response not in obs:
+        column = f"`mdata[{name!r}].obs[{keys.response!r}]`"
+        msg = f"`min_response` needs {column}, which is not there. Run `tl.propensity` again."
         raise KeyError(msg)
-    return np.asarray(~(obs[column].to_numpy(dtype=np.float64) < least))
+    return np.asarray(~(obs[keys.response].to_numpy(dtype=np.float64) < least))
 
 
 def _scored_codes(mdata: MuData, name: str, treatment: str, treatments: pd.Index, propensity_key: str) -> IntArray:
     """Treatment of each cell, which must be the one it had when it was scored; cells may have lost theirs since."""
     codes, _ = _access.treatment_codes(mdata, name, treatment, treatments)
     obs = _access.modality(mdata, name).obs
-    column = _keys.PropensityKeys(propensity_key).treatment
-    if column not in obs:
-        msg = f"`mdata[{name!r}].obs[{column!r}]` is missing, so labels cannot be checked. Run `tl.propensity` again."
+    keys = _keys.PropensityKeys(propensity_key)
+    if keys.treatment not in obs:
+        column = f"`mdata[{name!r}].obs[{keys.treatment!r}]`"
+        msg = f"{column} is missing, so labels cannot be checked. Run `tl.propensity` again."
         raise KeyError(msg)
-    scored = _access.codes_of(obs[column], treatments)
-    changed = int((obs[treatment].notna().to_numpy() & ((codes != scored) | (codes < 0))).sum())
+    scored = _access.codes_of(obs[keys.treatment], treatments)
+    labelled = _obs.find(mdata, name, treatment, "treatment", joint=False).values.notna().to_numpy()
+    changed = int((labelled & ((codes != scored) | (codes < 0))).sum())
     if changed:
         msg = (
             f"{changed} cells of `mdata[{name!r}]` have another treatment in obs[{treatment!r}] than when "

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from psalm.core.transfer import Carried
 
 PLACES = ("obs", "obsm", "layers")
-OBJECTS_OF_LABELS = ("string", "bytes", "boolean", "empty", "categorical", "mixed-integer")
-"""Kinds of objects that are labels; "mixed-integer" is whole numbers beside text."""
+OBJECTS_OF_LABELS = ("string", "bytes", "boolean", "empty", "categorical")
+"""Kinds of objects that are labels; numbers beside text could be either."""
 LABEL, NUMBER, AVERAGE = "label", "number", "average"
 
 
@@ -90,12 +90,9 @@ def find(mdata: MuData, source: str, key: str) -> tuple[str, str]:
             f"Say which: {_checks.listed(f'{place}:{key}' for place in found)}."
         )
         raise ValueError(msg)
-    notes = {_keys.run(slot) for slot in (*adata.obsm, *adata.obs)}
-    columns = _checks.listed(name for name in adata.obs if name not in notes)
-    msg = (
-        f"`keys`: {key!r} is not in `mdata[{source!r}]`. Found in obs: {columns}. {_access.feature_slots(adata)} "
-        "Pass some of these, or 'X'."
-    )
+    here = f"in obs: {_obs.found(mdata, source)}. {_access.feature_slots(adata)}"
+    meant = _obs.meant(mdata, source, name)
+    msg = f"`keys`: {key!r} is not in `mdata[{source!r}]`. Found {here} {meant}Pass some of these, or 'X'."
     raise KeyError(msg)
 
 

@@ -39,6 +39,5 @@ def masses(mdata: MuData, name: str, mass: Any, codes: IntArray) -> FloatArray |
 
 def noise(mdata: MuData, name: str, propensity_key: str) -> FloatArray | None:
     """Error variance of each cell's scores, where it is known."""
-    column = _keys.PropensityKeys(propensity_key).noise
-    obs = mdata.mod[name].obs
-    return obs[column].to_numpy(dtype=np.float64) if column in obs else None
+    keys, obs = _keys.PropensityKeys(propensity_key), mdata.mod[name].obs
+    return obs[keys.noise].to_numpy(dtype=np.float64) if keys.noise in obs else None

@@ -93,11 +93,15 @@ def groups(
     pairs = pd.DataFrame({"group": numbers[labelled], "treatment": codes[labelled]}).drop_duplicates()
     per_treatment = pairs["treatment"].value_counts()
     single = treatments[np.sort(per_treatment.index[per_treatment == 1])]
-    if len(single) or pairs["group"].nunique() < n_folds:
+    n_groups = pairs["group"].nunique()
+    if len(single) or n_groups < n_folds:
+        alone = (
+            f", and {len(single)} treatments that occur in one group only: {_checks.listed(single)}. Such a treatment "
+            "cannot be told from its group"
+        )
         msg = (
-            f"`groups={column!r}` has {pairs['group'].nunique()} groups in {name!r} for {n_folds} folds, and "
-            f"{len(single)} treatments that occur in one group only: {_checks.listed(single)}. Such a treatment cannot "
-            "be told from its group. Pass `n_folds=` up to the number of groups, or leave these treatments out."
+            f"`groups={column!r}` has {n_groups} groups in {name!r} for {n_folds} folds{alone if len(single) else ''}. "
+            f"Pass `n_folds=` up to the number of groups{', or leave these treatments out' if len(single) else ''}."
         )
         raise ValueError(msg)
     return numbers

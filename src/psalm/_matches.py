@@ -118,12 +118,13 @@ def block_names(table: pd.DataFrame) -> pd.Series:
 
 def blocks_of(mdata: MuData, name: str, key: str) -> IntArray:
     """Row of each cell's block in the match's table; −1 for cells that were not matched."""
-    column = _keys.MatchKeys(key).block
+    keys = _keys.MatchKeys(key)
     obs = _access.modality(mdata, name).obs
-    if column not in obs:
-        msg = f"`mdata[{name!r}].obs[{column!r}]` does not exist, though the match {key!r} does. Run `tl.match` again."
+    if keys.block not in obs:
+        column = f"`mdata[{name!r}].obs[{keys.block!r}]`"
+        msg = f"{column} does not exist, though the match {key!r} does. Run `tl.match` again."
         raise KeyError(msg)
-    return np.asarray(obs[column].astype(float).fillna(-1).astype(int))
+    return np.asarray(obs[keys.block].astype(float).fillna(-1).astype(int))
 
 
 def _same_treatments(mdata: MuData, key: str) -> tuple[IntArray, IntArray]:

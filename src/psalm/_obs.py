@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from psalm import _checks, _spelling
+from psalm import _checks, _keys, _spelling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,6 +89,24 @@ def get(data: MuData | AnnData, name: str, key: str, *, joint: bool = True) -> C
     return None
 
 
+def found(data: MuData | AnnData, name: str) -> str:
+    """The columns of a modality's ``obs``, and those that only the container's has, for messages."""
+    own, *joint = _tables(data, name).values()
+    adata = data.mod[name] if hasattr(data, "mod") else data
+    notes = {_keys.run(str(slot)) for slot in (*adata.obsm, *own)}  # psalm's own, of no use to who asks
+    own = [column for column in own if column not in notes]
+    copies = {f"{other}:{column}" for other, adata in getattr(data, "mod", {}).items() for column in adata.obs}
+    more = [column for obs in joint for column in obs if column not in copies and column not in own]
+    return _checks.listed(own) + (f"; in `mdata.obs`: {_checks.listed(more)}" if more else "")
+
+
+def meant(data: MuData | AnnData, name: str, key: str) -> str:
+    """A sentence on the columns that are spelled like a name that is not there; nothing where there are none."""
+    there = dict.fromkeys(str(column) for obs in _tables(data, name).values() for column in obs)
+    similar = [column for column in there if _spelling.same(_bare(column, data), _bare(str(key), data))]
+    return f"Perhaps you mean {_spelling.shown(similar)}. " if similar else ""
+
+
 def single(obs: pd.DataFrame, key: str, said: str) -> pd.Series:
     """The column of a name, which may be there once only."""
     place = obs.columns.get_loc(key)
@@ -109,6 +127,7 @@ def labels(values: pd.Series, said: str, *, unused: bool = False) -> pd.Series:
     Equal texts are one label, such as those of 1, 1.0 and "1". Categories keep their order; else numbers ascend and
     come before text.
     """
+    values = values.sparse.to_dense() if isinstance(values.dtype, pd.SparseDtype) else values
     codes, found, ordered = _distinct(values, said, unused=unused)
     _refuse_lists(found, said)
     names = _texts(found, said)
@@ -163,13 +182,9 @@ def _refuse_unknown(
     data: MuData | AnnData, name: str, key: str, argument: str, *, joint: bool, advice: str
 ) -> NoReturn:
     """Say where a column was looked for, and what is there."""
-    (first, own), *rest = _tables(data, name).items()
+    first, *rest = _tables(data, name)
     where = f"is neither in `{first}` nor in `mdata.obs`" if joint and rest else f"is not in `{first}`"
-    more = "".join(f"; in `{said}`: {_checks.listed(obs)}" for said, obs in rest if len(obs.columns))
-    there = dict.fromkeys(str(column) for obs in (own, *(obs for _, obs in rest)) for column in obs)
-    similar = [column for column in there if _spelling.same(_bare(column, data), _bare(str(key), data))]
-    meant = f"Perhaps you mean {_spelling.shown(similar)}. " if similar else ""
-    msg = f"`{argument}={key!r}` {where}. Found: {_checks.listed(own)}{more}. {meant}{advice}"
+    msg = f"`{argument}={key!r}` {where}. Found: {found(data, name)}. {meant(data, name, key)}{advice}"
     raise KeyError(msg)
 
 
@@ -188,9 +203,7 @@ def _distinct(values: pd.Series, said: str, *, unused: bool) -> tuple[IntArray, 
         return codes, [everything[code] for code in used], bool(values.cat.ordered)
     if values.dtype == object:
         return *_distinct_objects(values, said), False
-    plain = isinstance(values.dtype, pd.SparseDtype) or (
-        isinstance(values.dtype, np.dtype) and values.dtype.kind in "biufc"
-    )
+    plain = isinstance(values.dtype, np.dtype) and values.dtype.kind in "biufc"
     try:
         codes, uniques = pd.factorize(values.to_numpy() if plain else values.array, sort=True)
     except NotImplementedError:  # types of pyarrow that it cannot compare, such as lists

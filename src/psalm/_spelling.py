@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![^\W_])")
+NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+(?![^\W_]))?")
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 import psalm
-from psalm.pp import _columns
 
 
 def treat(mdata, key, **options):
@@ -122,13 +121,6 @@ def test_many_levels_do_not_overflow(cells):
     mdata = cells(rna=design, img=design)
     assert len(treat(mdata, ["drug", "dose"])) == n
     assert list(mdata["img"].obs["treatment"]) == [f"d{i} : {i}" for i in range(n)]
-
-
-def test_relabelling_keeps_cells_and_order():
-    column = pd.Series(pd.Categorical(["b", "a", None, "c"], categories=["c", "b", "a"]))
-    found = _columns.relabelled(column, ["X", None, "X"])
-    assert list(found.cat.categories) == ["X"]
-    assert found.isna().tolist() == [True, False, True, False]
 
 
 def test_nothing_is_warned_of_when_all_is_well(cells):

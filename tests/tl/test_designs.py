@@ -61,7 +61,7 @@ def test_treatments_that_have_plates_of_their_own_are_named(plates):
 @pytest.mark.parametrize(
     ("prepare", "options", "error", "message"),
     [
-        (None, {"batch_key": "lane"}, KeyError, "`batch_key='lane'` is not in"),
+        (None, {"batch_key": "lane"}, KeyError, "`batch_key='lane'` is neither in"),
         (None, {"batch_key": "plate", "groups": "plate", "n_folds": 3}, ValueError, "holds out whole batches"),
         ("missing", {"batch_key": "plate"}, ValueError, "1 cells of `mdata\\['x'\\]` have no value"),
         ("unlabelled", {"batch_key": "plate"}, ValueError, "Batches 'p9' of .* have no cell with a treatment"),

@@ -237,7 +237,9 @@ def test_every_kind_of_match_is_made_again(scored, options):
     ("options", "error", "message"),
     [
         pytest.param({"match_key": "m"}, KeyError, "there is no result of `tl.match`", id="no match"),
-        pytest.param({"labels": "x"}, KeyError, r"`labels='x'` is not in `mdata\['a'\].obs`", id="no labels"),
+        pytest.param(
+            {"labels": "x"}, KeyError, r"`labels='x'` is neither in `mdata\['a'\].obs` nor in", id="no labels"
+        ),
         pytest.param({"links": {"x": "b_feature_0"}}, KeyError, "`links` names 'x', which are not features", id="link"),
         pytest.param({"links": {"a_feature_0": "b_feature_0"}, "link_rep": {"c": "X"}}, KeyError, "'c'", id="rep"),
         pytest.param({"n_permutations": 0}, ValueError, "`n_permutations=0`", id="no permutations"),

@@ -93,7 +93,9 @@ def test_latent_error_of_disjoint_cells(matched):
     ("options", "error", "message"),
     [
         pytest.param({}, ValueError, "'a' and 'b' have no names in common, so no true pairs", id="no pairs"),
-        pytest.param({"truth": "pair"}, KeyError, r"`truth='pair'` is not in `mdata\['a'\].obs`", id="no column"),
+        pytest.param(
+            {"truth": "pair"}, KeyError, r"`truth='pair'` is neither in `mdata\['a'\].obs` nor", id="no column"
+        ),
         pytest.param({"truth": "perturbation"}, ValueError, "4 values that occur more than once", id="not unique"),
         pytest.param({"latent": "z"}, KeyError, r"`latent='z'` is not in `mdata\['a'\].obsm`", id="no latent"),
         pytest.param({"match_key": "m"}, KeyError, "`match_key='m'`: there is no result of `tl.match`", id="no match"),
@@ -167,7 +169,7 @@ def test_a_finer_label_is_transferred_better_than_by_its_frequency(paired):
     mass = psalm.get.coupling(paired).toarray()
     hits = [(mass[i, side].sum() > mass[i, ~side].sum()) == side[i] for i in range(7, 150)]
     assert last["label_accuracy"] == pytest.approx(np.mean(hits))
-    with pytest.raises(KeyError, match=r"`labels='x'` is not in `mdata\['a'\].obs`"):
+    with pytest.raises(KeyError, match=r"`labels='x'` is neither in `mdata\['a'\].obs` nor in"):
         psalm.tl.evaluate(paired, labels="x")
 
 

@@ -258,7 +258,7 @@ def _twice(mdata):
             _column(np.array([1.5] * 240, object)), TypeError, "object and holds floating values", id="object"
         ),
         pytest.param(
-            _column(pd.Categorical([1, "1"] * 120)), ValueError, "only their type tells apart: '1'", id="types"
+            _column(pd.Series([["g1", "g2"]] * 240).to_numpy()), TypeError, "Join them, as .*separator=", id="lists"
         ),
         pytest.param(_array(np.full((240, 2), np.nan)), ValueError, "480 values that are NaN", id="NaN"),
         pytest.param(_array({"w": ["x"] * 240}), TypeError, "columns that are not numbers: 'w'", id="text"),

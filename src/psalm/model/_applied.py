@@ -43,8 +43,8 @@ def treatment_codes(adata: AnnData, setup: Setup, anchors: Anchors, *, use: bool
     codes = _access.codes_of(labels.values, pd.Index(anchors.treatments))
     if anchors.known is not None:
         codes = used(codes, anchors.known)
-    block = _keys.MatchKeys(setup.match_key).block
-    left_out = (adata.obs[block] == -1).to_numpy() if block in adata.obs else np.zeros(len(codes), dtype=bool)
+    keys = _keys.MatchKeys(setup.match_key)
+    left_out = (adata.obs[keys.block] == -1).to_numpy() if keys.block in adata.obs else np.zeros(len(codes), dtype=bool)
     return np.where(left_out, -1, codes)
 
 

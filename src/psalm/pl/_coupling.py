@@ -59,7 +59,8 @@ def coupling(
     match_key
         ``key_added`` of :func:`psalm.tl.match`.
     order_by
-        Column in ``obs`` of source and target to order cells by, numbers or labels; cells without a value are last.
+        Column in ``obs`` of source and target, or of ``mdata``, to order cells by, numbers or labels; cells without a
+        value are last.
         By default the first component of :func:`psalm.tl.embed` where it was run, else the first column of the scores.
     ax
         Axes to draw on.

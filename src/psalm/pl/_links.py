@@ -56,7 +56,8 @@ def links(
     n_links
         Number of lines: the source cells with the largest share of their mass on one target cell.
     color
-        Column in ``obs`` of source and target to colour cells by, labels or numbers; by default the treatment.
+        Column in ``obs`` of source and target, or of ``mdata``, to colour cells by, labels or numbers; by default the
+        treatment.
     ax
         Two axes of one figure.
     show

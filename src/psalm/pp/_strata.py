@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from psalm import _checks
+from psalm import _checks, _spelling
 from psalm.pp import _columns
 
 if TYPE_CHECKING:
@@ -63,10 +63,17 @@ def one_sided(counts: pd.DataFrame) -> pd.DataFrame:
         msg = (
             "No treatment has cells of all modalities in one stratum of `within`. Each of these "
             f"{len(wide)} pairs is missing in a modality: {', '.join(shown)}{', …' if len(wide) > len(shown) else ''}. "
-            f"Check the spelling of strata: {_checks.listed(counts['stratum'].unique())}. Or leave out `within`."
+            f"Check the spelling of strata: {_checks.listed(counts['stratum'].unique())}. {_alike(counts)}"
+            "Or leave out `within`."
         )
         raise ValueError(msg)
     return wide[lacking]
+
+
+def _alike(counts: pd.DataFrame) -> str:
+    """Strata that are perhaps the same, in words; nothing where there are none."""
+    groups = _spelling.alike(counts["stratum"].astype(str))
+    return f"Spelled alike, so perhaps the same: {'; '.join(map(_spelling.shown, groups))}. " if groups else ""
 
 
 def sentence(lacking: pd.DataFrame, limit: int = 12) -> str:

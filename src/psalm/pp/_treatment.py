@@ -52,11 +52,12 @@ def treatment(
         or a mapping from modality to column where names differ.
         A list of columns, such as drug and dose, makes each combination a treatment, named ``"dex : 10"``.
         A cell with any part missing has none, and levels that are numbers ascend unless their categories are ordered.
+        Labels are compared as text, of numbers the shortest of their type: 1, 1.0 and "1" are one label, and so are .1
+        in single and in double precision. The text "1.0" is another one, and is named if it lacks a partner.
     mapping
         From label to treatment, such as guide to gene: a mapping, a Series, or a function that gets the label as text.
         A label that leads to None or NaN leaves its cells without treatment; a label that is not held is an error.
         A modality may also be labelled with treatments of the mapping: they pass as they are.
-        Labels are compared as text, so 1 and 1.0 are the same.
     control
         Label or labels of negative controls, as they are after ``mapping``; of several columns the combination,
         ``"DMSO : 0"``.
@@ -181,10 +182,12 @@ def _too_few(counts: pd.DataFrame, labels: Labels, usable: Mapping[str, pd.Serie
     found = "; ".join(f"{name}: {_checks.listed(counts.index[counts[name] > 0])}" for name in usable)
     lost = _lost(labels, usable)
     alike = _spelled_alike(counts)
-    lost += [alike] if alike else []
     return (
         f"Only {n_kept} treatments have at least {min_cells} cells in every modality, and two are needed. "
-        f"Found in {found}. " + "".join(f"{reason[0].upper()}{reason[1:]}. " for reason in lost) + _advice(labels)
+        f"Found in {found}. "
+        + "".join(f"{reason[0].upper()}{reason[1:]}. " for reason in lost)
+        + _advice(labels)
+        + (f" {alike[0].upper()}{alike[1:]}." if alike else "")
     )
 
 

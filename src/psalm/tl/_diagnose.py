@@ -79,7 +79,7 @@ def diagnose(
     match_key
         ``key_added`` of :func:`psalm.tl.match`.
     labels
-        Column in ``obs`` of source and target.
+        Column in ``obs`` of source and target, or of ``mdata``.
     links
         From features of the source to features of the target.
     use_rep

@@ -48,13 +48,14 @@ def evaluate(
     match_key
         ``key_added`` of :func:`psalm.tl.match`.
     truth
-        Column in ``obs`` of source and target whose equal values mark the same cell.
+        Column in ``obs`` of source and target, or of ``mdata``, whose equal values mark the same cell.
         By default cells with the same name are the same.
     latent
         Key in ``obsm`` of source and target with true latents, for simulations with disjoint cells.
         Without ``truth`` and without common names, latents and labels are all that is scored.
     labels
-        Column in ``obs`` of source and target, finer than the treatment, that the match shall transfer.
+        Column in ``obs`` of source and target, or of ``mdata``, finer than the treatment, that the match shall
+        transfer.
     use_rep
         Features of the target in which the matched average is compared with the true partner: "X" or a layer, which are
         z-scored, or a key of ``obsm``, taken as it is.

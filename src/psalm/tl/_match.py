@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psalm import _access, _checks, _keys, _matched, _matches, _scores
+from psalm import _access, _checks, _keys, _matched, _matches, _obs, _scores
 from psalm._blocks import find_blocks
 from psalm._calls import recorded
 from psalm._estimate import needs, require_memory
@@ -100,8 +100,8 @@ def match(
     tolerance
         Largest L1 error of the marginals relative to the block's mass, 1e-3 by default.
     mass
-        Column of ``obs`` with a positive weight for each cell, in both modalities or by modality. By default all cells
-        of a treatment weigh the same.
+        Column of ``obs`` of both modalities (or by modality), or of ``mdata``, with a positive weight for each cell. By
+        default all cells of a treatment weigh the same.
     propensity_key
         ``key_added`` of :func:`psalm.tl.propensity`.
     min_response
@@ -333,8 +333,9 @@ def _block_column(
     """Row of the table in which each cell is matched; −1: not matched; NaN: no treatment."""
     matched = (table["n_source"] > 0) & (table["n_target"] > 0) & (table["error"] == "")
     both = np.append(matched, False)  # code −1 takes the last
+    labels = (_obs.find(mdata, name, treatment, "treatment", joint=False).values for name in names)
     first, second = (
-        np.where(both[codes], codes, np.where(mdata.mod[name].obs[treatment].notna(), -1, np.nan))
-        for name, codes in zip(names, blocks.codes, strict=True)
+        np.where(both[codes], codes, np.where(column.notna(), -1, np.nan))
+        for column, codes in zip(labels, blocks.codes, strict=True)
     )
     return first, second

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psalm import _access, _checks, _design, _ensembles, _estimate, _features, _keys, _scores
+from psalm import _access, _checks, _design, _ensembles, _estimate, _features, _keys, _obs, _scores
 from psalm._calls import recorded
 from psalm._progress import bar
 from psalm.core import findings, report
@@ -94,10 +94,11 @@ def propensity(
         side. Combinations that have few cells then share what is known of their parts. Cells are matched within the
         combination either way.
     groups
-        Column in ``obs`` of each modality with the donor or plate; folds never split a group, so that a cell is scored
-        by models that have not seen its donor. Every treatment must occur in two groups.
+        Column in ``obs`` of each modality, or of ``mdata``, with the donor or plate; folds never split a group, so that
+        a cell is scored by models that have not seen its donor. Every treatment must occur in two groups. Values are
+        read as labels, as :func:`psalm.pp.treatment` reads them: plates 1 and "1" are one.
     batch_key
-        Column in ``obs`` of each modality with the batch (plate, lane, donor) that scores are to be free of. Its
+        Column, found and read likewise, with the batch (plate, lane, donor) that scores are to be free of. Its
         additive shift of the features is taken away, and training cells are weighted so that treatment and batch are
         independent. The table then says how far the batch alone tells each treatment (``batch_auc``).
     n_folds
@@ -247,7 +248,8 @@ def propensity(
     fingerprint = _access.fingerprint(*(scores.values for scores in joint.scores.values()))
     run = _access.identity(mdata.mod.values(), fingerprint.encode())
     for name, scores in joint.scores.items():
-        _scores.write(mdata.mod[name], key_added, scores, mdata.mod[name].obs[treatment], run)
+        labels = _obs.find(mdata, name, treatment, "treatment", joint=False)
+        _scores.write(mdata.mod[name], key_added, scores, labels.values, run)
     mdata.uns[key_added] = {**reading.to_uns(), "params": params, **tables, "fingerprint": fingerprint, "run": run}
     if prior == "shared":
         mdata.uns[key_added]["shares"] = next(iter(shares.values()))

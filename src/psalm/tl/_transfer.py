@@ -48,6 +48,7 @@ def transfer(
     keys
         What is carried over: columns of ``obs``, keys of ``obsm`` or of ``layers``, or "X" for the matrix itself.
         Of a name that is in several of them, say which: "obs:name", "obsm:name", "layers:name".
+        What the source does not have may be a column of ``mdata.obs``.
     source
         The modality that has them.
     target
