@@ -127,6 +127,19 @@ def test_what_is_imported_is_declared():
     assert {DISTRIBUTIONS.get(name, name) for name in outside} == declared
 
 
+def is_private(name):
+    return any(part.startswith("_") and not part.startswith("__") for part in name.split("."))
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: path.stem)
+def test_takes_nothing_private_of_another_package(path):
+    """Neither an import nor an attribute of a module, such as `scvi.settings._seed`: they change unannounced."""
+    others = {name for name in imports(path) if name.split(".")[0] not in {"psalm", "__future__"}}
+    modules = "|".join(sorted({name.split(".")[0] for name in others})) or "-"
+    private = re.findall(rf"(?<![\w.`])(?:{modules})(?:\.\w+)*\._[a-z]\w*", path.read_text(encoding="utf-8"))
+    assert [*filter(is_private, others), *private] == []
+
+
 WRITTEN_BY_RUNS = [
     *(ROOT / "benchmarks" / "results").glob("*.[cj]s*"),
     *(ROOT / "docs").glob("*.md"),

@@ -72,16 +72,11 @@ def seeded(seed: int) -> Iterator[None]:
     """Seed what scvi-tools and torch draw from, keep them quiet, and put everything back."""
     import torch
 
-    with quiet():
-        import scvi
-
-        before, stream = scvi.settings.seed, np.random.get_state()  # noqa: NPY002, scvi-tools draws from this stream
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
-            scvi.settings._seed = seed
-            try:
-                yield
-            finally:
-                scvi.settings._seed = before
-                np.random.set_state(stream)  # noqa: NPY002
+    stream = np.random.get_state()  # noqa: NPY002, scvi-tools draws from this stream
+    with quiet(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(stream)  # noqa: NPY002

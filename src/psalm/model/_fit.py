@@ -143,16 +143,24 @@ def _is_small(network: Network, batch_size: int) -> bool:
     return not convolves and batch_size * sum(weights.numel() for weights in network.parameters()) <= SMALL_STEP
 
 
+def _hardware(schedule: Schedule) -> dict[str, Any]:
+    """What "auto" means: one NVIDIA device where there is one, else the CPU.
+
+    Lightning by itself would take all devices, and Apple's, for which torch has not every operation.
+    """
+    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    return {
+        "accelerator": accelerator if schedule.accelerator == "auto" else schedule.accelerator,
+        "devices": 1 if schedule.devices == "auto" else schedule.devices,
+    }
+
+
 def _train(training: Training, data: Batches, schedule: Schedule, best: BestEpoch, *, progress: bool) -> Any:
     """Run scvi-tools' trainer."""
     from lightning.pytorch.callbacks import EarlyStopping
-    from scvi.model._utils import parse_device_args
     from scvi.train import Trainer
 
     checkpoint = schedule.checkpoint
-    accelerator, devices, _ = parse_device_args(
-        accelerator=schedule.accelerator, devices=schedule.devices, return_device="torch"
-    )
     options: dict[str, Any] = {"use_distributed_sampler": False} | schedule.trainer
     if checkpoint.path is not None:
         options = {"default_root_dir": str(checkpoint.path.parent)} | options
@@ -162,8 +170,7 @@ def _train(training: Training, data: Batches, schedule: Schedule, best: BestEpoc
     if schedule.early_stopping and not progress:  # scvi-tools' own prints why it stopped
         options["callbacks"].append(EarlyStopping(**stopping, min_delta=0.0))
     trainer = Trainer(
-        accelerator=accelerator,
-        devices=devices,
+        **_hardware(schedule),
         max_epochs=schedule.max_epochs,
         check_val_every_n_epoch=1,
         early_stopping=schedule.early_stopping and progress,

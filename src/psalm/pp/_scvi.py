@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from psalm._lightning import seeded
 
 if TYPE_CHECKING:
     from psalm.core._types import FloatArray, Matrix
+
+TRAINING = 0.9
+"""Share of the cells that weights are fitted to; scvi-tools' own default."""
 
 
 def fit(counts: Matrix, n_latent: int, max_epochs: int | None, seed: int, *, progress: bool) -> dict[str, FloatArray]:
@@ -30,11 +34,15 @@ def fit(counts: Matrix, n_latent: int, max_epochs: int | None, seed: int, *, pro
     progress
         Show scvi-tools' bar.
     """
+    training = math.ceil(TRAINING * counts.shape[0])
     with seeded(seed):
+        # the split that scvi-tools would draw if its global setting, which is the user's, held this seed
+        order = np.random.RandomState(seed).permutation(counts.shape[0])
         model = _model(counts, n_latent)
         model.train(
             max_epochs=max_epochs,
             accelerator="auto",
+            datasplitter_kwargs={"external_indexing": [order[-training:], order[:-training]]},
             enable_progress_bar=progress,
             logger=False,
             check_val_every_n_epoch=None,
