@@ -183,6 +183,8 @@ def propensity(
     for name, adata in mdata.mod.items():
         _scores.claim(adata, name, key_added, written=_access.is_run(mdata, key_added, _scores.STEP))
     _checks.jobs(n_jobs)
+    _require_folder(checkpoint, rng)
+    _checks.file("save", save)
     _check(n_folds, n_repeats, compress_above, distance_error)
     _checks.one_of("calibration", calibration, CALIBRATORS)
     _checks.one_of("prior", prior, PRIORS)
@@ -191,8 +193,6 @@ def propensity(
     for choice in chosen.values():
         require_device(choice)
         _require_writable(choice, checkpoint, save)
-    _require_folder(checkpoint, rng)
-    _checks.file("save", save)
     inputs = {
         name: _features.features(mdata, name, use_rep, tensors=_takes_tensors(chosen[name])) for name in mdata.mod
     }
