@@ -96,14 +96,14 @@ SCHEMA = {
             "type": "array",
             "items": {"type": "string", "pattern": r"^10.\d{4,9}\/[-._;()\/:A-Za-z0-9]+$"},
         },
-        "version": {"type": "string"},
+        "version": {"type": "string", "readOnly": True},  # the registry asks the package index by itself
         "contact": NAMES | {"items": {"type": "string", "pattern": "^[A-Za-z0-9-]+$"}},
         "test_command": {"type": ["string", "null"]},
         "category": {"enum": ["core-framework", "core-datastructure", "core-infrastructure", "ecosystem"]},
     },
     "required": [
         *("name", "description", "project_home", "documentation_home", "install", "license", "primary_category"),
-        *("tags", "language", "version", "category", "contact"),
+        *("tags", "language", "category", "contact"),
     ],
     "additionalProperties": False,
 }
@@ -130,15 +130,34 @@ def test_meta_is_what_scverse_asks_for():
     assert {str(error.path[0]) for error in unfilled} == {"project_home", "documentation_home", "contact"}
 
 
+CLAIMS = re.compile(
+    r"github\.com/scverse[/]psalm|psalm\.readthedocs"
+    r"|\b(?:pip|uv|conda|mamba|pixi)\b[^\n&`]*\b(?:install|add)\b[^\n&`]*[\s\"\']psalm\b(?!-)"
+)
+"""Addresses that do not exist, and installations of the unrelated package that has this one's name on the index."""
+FOLDERS = (".ci", ".github", "benchmarks", "docs", "src", "tests", "tutorials")
+NOT_OURS = re.compile(r"/(?:_build|__pycache__|\.environments)/")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("pip install psalm", "python -m pip install -q -c constraints.txt psalm", "uv add psalm"),
+        *("conda install -c conda-forge psalm", 'pip install "psalm[docs]"'),
+        *("https://github.com/" + "scverse/psalm/issues", "https://psalm" + ".readthedocs.io"),
+    ],
+)
+def test_claims_are_found(line):
+    assert CLAIMS.search(line)
+
+
 def test_nothing_claims_a_home_that_does_not_exist():
-    """Nor an installation of the unrelated package that has this one's name on the index."""
-    claims = re.compile(
-        r"github\.com/scverse/psalm|psalm\.readthedocs|(?:pip|uv|conda) (?:add|install) (?:-\S+ )*psalm\b"
-    )
-    places = [ROOT.glob("*.*"), *((ROOT / place).rglob("*.*") for place in (".github", "docs", "src", "tutorials"))]
-    pages = [path for place in places for path in place if path.suffix in SUFFIXES and "_build" not in path.parts]
-    assert {"README.md", "pyproject.toml", "index.md", "quickstart.ipynb"} <= {path.name for path in pages}
-    assert not [path.name for path in pages if claims.search(path.read_text(encoding="utf-8"))]
+    paths = [*ROOT.glob("*"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*"))]
+    ours = [path for path in paths if path.is_file() and not NOT_OURS.search(path.as_posix())]
+    here = Path(__file__).resolve()
+    assert {"README.md", "pyproject.toml", "index.md", "quickstart.ipynb", "test.yml"} <= {path.name for path in ours}
+    texts = {path: path.read_text(encoding="utf-8", errors="ignore") for path in ours if path.resolve() != here}
+    assert [path.name for path, text in texts.items() if CLAIMS.search(text)] == []
 
 
 def test_citation_has_the_version():

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import psalm
+from psalm import _calls
+from psalm.core import kept_models
 
 SOURCE = Path(psalm.__file__).parent
 ROOT = Path(__file__).parents[1]
@@ -119,12 +121,22 @@ EXTRAS = {"skorch"}
 """Imported only where the user hands in an object of it."""
 
 
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+DECLARED = {re.match(r"[\w.-]+", line)[0] for line in PROJECT["dependencies"]}
+
+
 def test_what_is_imported_is_declared():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {re.match(r"[\w.-]+", line)[0] for line in project["dependencies"]}
     imported = {name.split(".")[0] for path in SOURCE.rglob("*.py") for name in imports(path)}
     outside = imported - set(sys.stdlib_module_names) - EXTRAS - {"psalm"}
-    assert {DISTRIBUTIONS.get(name, name) for name in outside} == declared
+    assert {DISTRIBUTIONS.get(name, name) for name in outside} == DECLARED
+
+
+def test_versions_are_asked_of_what_is_declared():
+    """An environment with anything else of that name, such as an older psalm, hides that a distribution is not ours."""
+    written = re.compile(r"\bversion\([\"']([\w.-]+)[\"']\)")
+    asked = {name for path in SOURCE.rglob("*.py") for name in written.findall(path.read_text(encoding="utf-8"))}
+    assert asked
+    assert asked | {*_calls.PACKAGES.values(), *kept_models.LIBRARIES} <= DECLARED | {PROJECT["name"]}
 
 
 def is_private(name):

@@ -16,21 +16,21 @@ LARGEST = 400_000
 """Bytes of a notebook with what it shows."""
 NOTEBOOKS = sorted((ROOT / "tutorials").glob("*.ipynb"))
 RUN = [path for path in NOTEBOOKS if path.stem not in NOT_RUN]
-STRICT = """
-import warnings
+ALSO_ALLOWED = [
+    "ignore::PendingDeprecationWarning",  # scanpy's use of matplotlib, the kernel's own
+    "ignore:Failed to import dependencies for application/vnd.jupyter:RuntimeWarning",
+]
 
-warnings.simplefilter("error")
-warnings.filterwarnings("ignore", "From 0.4 .update\\(\\) will not pull", FutureWarning)
-for announced in (
-    "The 'future.infer_string' option",
-    "The 'mode.chained_assignment' option",
-    "The inplace keyword in DataFrame",
-    "This setting will be removed in 0.14",
-):
-    warnings.filterwarnings("ignore", announced, DeprecationWarning)
-warnings.filterwarnings("ignore", category=PendingDeprecationWarning)  # scanpy's use of matplotlib, the kernel's own
-warnings.filterwarnings("ignore", "Failed to import dependencies for application/vnd.jupyter", RuntimeWarning)
-"""
+
+def strict(filters):
+    """Code that sets pytest's filters in a kernel."""
+    lines = []
+    for written in filters:
+        action, message, category = (*written.split(":"), "", "")[:3]
+        lines.append(f"warnings.filterwarnings({action!r}, {message!r}, {category or 'Warning'})")
+    return "\n".join(["import warnings", "", *lines])
+
+
 SHOWS = {
     "quickstart": ['evaluation["foscttm"].iloc[-1] < 0.4'],
     "rna_and_chromatin": ['evaluation["foscttm"].iloc[-1] < 0.49'],
@@ -55,12 +55,13 @@ def pictures(notebook):
 
 
 @pytest.mark.parametrize("path", RUN, ids=lambda path: path.stem)
-def test_tutorial(path):
+def test_tutorial(path, pytestconfig):
     """It runs, with unexpected warnings as errors, ends in what it says, and draws as many pictures as are kept."""
     notebook = nbformat.read(path, as_version=4)
     kept = pictures(notebook)
     checks = "\n".join(f"assert {check}" for check in SHOWS[path.stem])
-    notebook.cells = [nbformat.v4.new_code_cell(STRICT), *notebook.cells, nbformat.v4.new_code_cell(checks)]
+    setting = strict([*pytestconfig.getini("filterwarnings"), *ALSO_ALLOWED])
+    notebook.cells = [nbformat.v4.new_code_cell(setting), *notebook.cells, nbformat.v4.new_code_cell(checks)]
     run(notebook)
     assert pictures(notebook) == kept > 0
 

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 COLUMNS = ("step", "call", "repeatable", "versions")
-PACKAGES = ("psalm", "numpy", "scipy", "scikit-learn", "torch", "anndata", "mudata")
+PACKAGES = {"psalm": "scpsalm"} | {
+    name: name for name in ("numpy", "scipy", "scikit-learn", "torch", "anndata", "mudata")
+}
+"""Name in the record, and in the package index, of what results depend on."""
 PLAIN = (bool, int, float, str, type(None))
 RNG, DRY_RUN = "rng", "dry_run"
 
@@ -88,7 +91,7 @@ def record(mdata: MuData) -> pd.DataFrame:
 
 def versions() -> dict[str, str]:
     """Of Python, and of the packages that results depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {"python": platform.python_version(), **{name: version(package) for name, package in PACKAGES.items()}}
 
 
 def as_text(value: Any) -> str:

