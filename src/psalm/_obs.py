@@ -149,6 +149,8 @@ def text(label: object) -> str:
     So .1 is "0.1" in every precision, and 1.0, which a missing value makes of 1, is "1". Text is brought to Unicode's
     composed form, since the two forms of "é" are one text.
     """
+    if isinstance(label, str):
+        return _spelling.composed(str(label))
     if isinstance(label, bytes):
         return _spelling.composed(label.decode())
     if isinstance(label, bool | np.bool_) or not isinstance(label, numbers.Number | Decimal):
@@ -231,7 +233,11 @@ def _rank(value: Any, name: str) -> tuple[bool, float, str]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool | np.bool_)
+    return (
+        not isinstance(value, str)
+        and isinstance(value, numbers.Real | Decimal)
+        and not isinstance(value, bool | np.bool_)
+    )
 
 
 def _refuse_lists(found: Iterable[object], said: str) -> None:
@@ -256,6 +262,8 @@ def _texts(found: list[Any], said: str) -> list[str]:
     of_number: dict[float | None, str] = {
         float(name): name for value, name in zip(found, texts, strict=True) if _is_number(value)
     }
+    if not of_number:
+        return texts
     return [
         name if _is_number(value) else of_number.get(_spelling.number(name), name)
         for value, name in zip(found, texts, strict=True)
