@@ -43,6 +43,7 @@ def stored_coupling(mdata: MuData, key: str) -> sparse.csr_matrix:
 def _entries(mdata: MuData, key: str) -> tuple[sparse.csr_matrix, tuple[IntArray, IntArray]]:
     """The stored coupling with the blocks of source and target, each checked to fit the other."""
     params = _stored(mdata, key)["params"]
+    source, target = _same_treatments(mdata, key)
     rows, columns = _access.place(mdata, params["source"]), _access.place(mdata, params["target"])
     mass = sparse.csr_matrix(mdata.obsp[key])[rows][:, columns].tocsr()
     if not np.isfinite(mass.data).all() or (mass.data < 0).any():
@@ -53,7 +54,6 @@ def _entries(mdata: MuData, key: str) -> tuple[sparse.csr_matrix, tuple[IntArray
         )
         raise ValueError(msg)
     mass.eliminate_zeros()
-    source, target = _same_treatments(mdata, key)
     entries = mass.tocoo()
     if (source[entries.row] != target[entries.col]).any():
         raise ValueError(_other_treatments(mdata, key))
@@ -152,8 +152,9 @@ def _require_no_more(table: pd.DataFrame, blocks: IntArray, side: str, key: str)
     if (now > then).any():
         names = block_names(table)[now > then]
         msg = (
-            f"The match {key!r} has fewer cells than are here now on the {side} side of {_checks.listed(names, 5)}: "
-            f"{int(then.sum())} for {int(now.sum())} in all. Cells were copied after matching. Run `tl.match` again."
+            f"The match {key!r} has fewer cells than are here now: cells were added to the container after matching, "
+            f"such as copies of others, {int(now.sum())} {side} cells for {int(then.sum())}, in "
+            f"{_checks.listed(names, 5)}. Run `tl.match` again."
         )
         raise ValueError(msg)
 

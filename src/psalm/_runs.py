@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from psalm import _keys
+from psalm import _keys, _obs
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -109,9 +109,10 @@ def require_counted(mdata: MuData, treatment: str) -> None:
     if not isinstance(table, pd.DataFrame) or "status" not in table:
         return
     for name, adata in mdata.mod.items():
-        if name not in table or treatment not in adata.obs:
+        labels = _obs.get(mdata, name, treatment, joint=False)
+        if name not in table or labels is None:
             continue
-        known, n_cells = int(table[name][table["status"] == "kept"].sum()), int(adata.obs[treatment].notna().sum())
+        known, n_cells = int(table[name][table["status"] == "kept"].sum()), int(labels.values.notna().sum())
         if n_cells > known:
             msg = (
                 f"`mdata[{name!r}].obs[{treatment!r}]` labels {n_cells} cells, and the table of `pp.treatment` in "

@@ -69,8 +69,8 @@ def modality_colours(mdata: MuData) -> dict[str, str]:
 
 def legend_above(ax: Axes, *, columns: int = 2, **options: Any) -> None:
     """A legend over the axes, where it covers no data; the title moves above it."""
-    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": columns} | options
-    add_legend(ax, None, frameon=False, fontsize="small", **place)
+    place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": columns}
+    add_legend(ax, frameon=False, fontsize="small", **(place | options))
 
 
 def finish(figure: object, axes: Axes | list[Axes], *, show: bool | None, own: bool, return_fig: bool) -> object:
