@@ -108,7 +108,7 @@ def require_counted(mdata: MuData, treatment: str) -> None:
     table = mdata.uns.get(treatment)
     if not isinstance(table, pd.DataFrame) or "status" not in table:
         return
-    for name, adata in mdata.mod.items():
+    for name in mdata.mod:
         labels = _obs.get(mdata, name, treatment, joint=False)
         if name not in table or labels is None:
             continue
