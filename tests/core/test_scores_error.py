@@ -384,3 +384,10 @@ def test_noise_of_compressed_scores_is_that_of_the_coordinates():
     for name in ("a", "b"):
         squares = (mdata[name].obsm["propensity_error"].astype(float) ** 2).sum(axis=1)
         np.testing.assert_allclose(mdata[name].obs["propensity_noise"], squares, rtol=1e-4)
+
+
+def test_noise_counts_the_cells_that_all_folds_leave_out(rng):
+    """Independent: scores of each repeat alone. Of 7 cells of each treatment 2 are left out: variance times 5/2."""
+    found, rows = rows_of(cross_fit(5, 2), 7 * N_TREATMENTS, rng)
+    first, second = (replace(found, repeats=(repeat,)).log_odds for repeat in found.repeats)
+    np.testing.assert_allclose(rows.error, (first - second) * np.sqrt(5 / 2 / 2), atol=1e-9)

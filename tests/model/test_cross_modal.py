@@ -292,7 +292,7 @@ def test_intervals_hold_the_share_of_true_values_that_they_say():
     assert abs(report["coverage"].mean() - 0.8) < 0.1
     wider = model.get_intervals(coverage=0.95)
     assert (wider[1] - wider[0]).to_numpy().mean() > (upper - lower).mean()
-    with pytest.raises(ValueError, match=r"need 9999 held-out values, and there are"):
+    with pytest.raises(ValueError, match=r"need 9999 held-out cells to be calibrated on, and there are"):
         model.get_intervals(coverage=0.9999)
 
 

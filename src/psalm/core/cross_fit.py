@@ -102,6 +102,7 @@ class CrossFit:
             kept = KeptModels.of(self.checkpoint, self.classifier, features, codes, batches, n_treatments)
         repeats: list[Repeat] = []
         members: list[Member] = []
+        left_out: list[float] = []
         again: list[tuple[BoolArray, int]] = []
         for _ in range(self.n_repeats):
             folds, training = self._deal(codes, groups, rng)
@@ -111,7 +112,9 @@ class CrossFit:
             repeat, whole = self._calibrate(inputs, folds, training, trained, rng)
             repeats.append(repeat)
             members += whole
-        ensemble = Ensemble(tuple(members), tuple(len(repeat.members) for repeat in repeats))
+            left_out += [1 - cells.sum() / (codes >= 0).sum() for cells in training.values()]
+        sizes = tuple(len(repeat.members) for repeat in repeats)
+        ensemble = Ensemble(tuple(members), sizes, float(np.mean(left_out)))
         found = Propensity(features, codes, batches, tuple(repeats), ensemble)
         if not self._asks_chance:
             return found
@@ -139,7 +142,7 @@ class CrossFit:
         cells = cells[: max(1, CHUNK_ENTRIES // inputs.n_treatments)]
         first, second = (one.calibrated(one.log_likelihood(*inputs.of(cells))) for one in (member, twin))
         by_seed = float(((first - second) ** 2).sum() / 2)
-        between = float(found.rows(cells).noise.sum() / (len(repeat.members) - 1))
+        between = float(found.rows(cells).noise.sum() / found.ensemble.jackknife)
         return min(1.0, by_seed / between) if between > 0 else 0.0
 
     def _deal(

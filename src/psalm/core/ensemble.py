@@ -90,18 +90,27 @@ class Ensemble:
         One repeat after the other.
     sizes
         Number of members of each repeat.
+    left_out
+        Share of the labelled cells that a member is not trained on: one fold, and where treatments have no multiple of
+        the number of folds up to a cell more of each.
     chance
         Share of the variance between repeats that comes from the classifier's seed.
     """
 
     members: tuple[Member, ...]
     sizes: tuple[int, ...]
+    left_out: float
     chance: float = 0.0
 
     @property
     def n_treatments(self) -> int:
         """Number of columns of the scores."""
         return self.members[0].model.n_treatments
+
+    @property
+    def jackknife(self) -> float:
+        """Error variance over the variance of members around what all labelled cells would give: K − 1 for K folds."""
+        return (1 - self.left_out) / self.left_out
 
     def log_odds(self, features: Matrix, batches: IntArray | None = None) -> FloatArray:
         """Mean over the members (n_cells, n_treatments)."""
@@ -124,7 +133,7 @@ class Ensemble:
         if len(self.sizes) == 1:
             return Estimate(mean, np.full(n_cells, np.nan), np.full_like(error, np.nan))
         n_folds = max(self.sizes)
-        factor = (n_folds - 1) * (1 - self.chance) + self.chance / n_members
+        factor = self.jackknife * (1 - self.chance) + self.chance / n_members
         of_error = n_folds / (n_folds - 1) * (1 - self.chance) + self.chance  # folds of a repeat: complements
         noise = np.maximum(squares - (mean**2).sum(axis=1), 0.0) * factor
         return Estimate(mean, noise, error * np.sqrt(factor / of_error))

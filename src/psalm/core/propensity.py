@@ -110,9 +110,8 @@ class Propensity:
     def rows(self, cells: IntArray) -> Rows:
         """Out-of-fold scores of some cells; what is uncalibrated is NaN for cells without a treatment."""
         found, claimed, error = np.zeros((3, len(cells), self.n_treatments))
-        squares, n_repeats, n_folds = np.zeros(len(cells)), len(self.repeats), 0
+        squares, n_repeats = np.zeros(len(cells)), len(self.repeats)
         for repeat, sign in zip(self.repeats, halves(n_repeats), strict=True):
-            n_folds = max(n_folds, len(repeat.members))
             for fold, member in repeat.members.items():
                 own = np.flatnonzero(repeat.folds[cells] == fold)
                 if len(own):
@@ -123,9 +122,9 @@ class Propensity:
                     claimed[own] += member.claimed(said) / n_repeats
                     error[own] += sign * calibrated
         spread = np.full(len(cells), np.nan)
-        if n_repeats > 1:  # a repeat trains on a share 1 − 1/K of the cells: its variance, given them, is 1/(K − 1)
+        if n_repeats > 1:  # a repeat trains on a share of the cells, 1 − 1/K: its variance, given them, is 1/(K − 1)
             chance = self.ensemble.chance
-            factor = (n_folds - 1) * (1 - chance) + chance / n_repeats
+            factor = self.ensemble.jackknife * (1 - chance) + chance / n_repeats
             spread = np.maximum(squares - (found**2).sum(axis=1), 0.0) * n_repeats / (n_repeats - 1) * factor
             error *= np.sqrt(factor)
         else:
