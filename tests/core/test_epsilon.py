@@ -55,3 +55,20 @@ def test_blocks_are_chosen_for_one_by_one(rng):
     together = relative_epsilons(blocks, "sqeuclidean")
     alone = [relative_epsilons([block], "sqeuclidean")[0] for block in blocks]
     np.testing.assert_array_equal(together, alone)
+
+
+STEP = 1.02
+"""Of the bisection, in which rounding may tip the last decision."""
+
+
+@pytest.mark.parametrize("sizes", [(150, 150), (40, 90), (700, 900)])
+@pytest.mark.parametrize("cost", ["euclidean", "sqeuclidean"])
+def test_the_same_cells_give_the_same_epsilon(rng, sizes, cost):
+    """Whatever their order, and whichever modality is the source."""
+    x, y = noisy_pair(rng, 0.3, n=max(sizes))
+    x, y = (Side(side.scores[:n], noise=side.noise[:n]) for side, n in zip((x, y), sizes, strict=True))
+    orders = [[rng.permutation(len(side)) for side in (x, y)] for _ in range(5)]
+    shuffled = [[Side(s.scores[i], noise=s.noise[i]) for s, i in zip((x, y), order, strict=True)] for order in orders]
+    blocks = [(x, y), (y, x), *map(tuple, shuffled)]
+    found = relative_epsilons(blocks, cost)
+    assert found.max() / found.min() < STEP

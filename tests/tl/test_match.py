@@ -348,3 +348,23 @@ def test_refining_finds_partners_better():
         psalm.tl.match(mdata, source="a", target="b", refine=refine, progress=False)
         found[refine] = psalm.tl.evaluate(mdata)["foscttm"].iloc[-1]
     assert found[True] < found[False]
+
+
+def shuffled(mdata, rng):
+    """The same cells with the same scores in another order."""
+    parts = {name: adata[rng.permutation(adata.n_obs)].copy() for name, adata in mdata.mod.items()}
+    again = stack(parts)
+    again.uns.update(mdata.uns)
+    return again
+
+
+def test_automatic_epsilon_is_of_the_cells_not_of_their_order_or_direction(raw, rng):
+    psalm.pp.treatment(raw, "perturbation")
+    psalm.tl.propensity(raw, n_repeats=2, progress=False)
+    found = []
+    for source, target in (("a", "b"), ("b", "a")):
+        for mdata in (raw, shuffled(raw, rng), shuffled(raw, rng)):
+            psalm.tl.match(mdata, source=source, target=target, progress=False)
+            found.append(psalm.get.report(mdata)["epsilon_relative"])
+    table = pd.concat(found, axis=1)
+    assert (table.max(axis=1) / table.min(axis=1)).max() < 1.02  # a step of the bisection
