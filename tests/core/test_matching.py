@@ -8,7 +8,7 @@ from psalm.core import matching
 from psalm.core.matcher import Match
 from psalm.core.matching import Cells, match_within
 from psalm.core.neighbors import SharedNeighborMatcher
-from psalm.core.plan import SparsePlan
+from psalm.core.plan import EntropicPlan, SparsePlan
 from psalm.core.sinkhorn import SinkhornMatcher
 
 SOURCE = np.array([0, 1, 0, -1, 1, 1, 2])
@@ -87,6 +87,21 @@ def test_jobs_on_another_backend(read_only, monkeypatch, backend):
         stack.enter_context(joblib.parallel_config(backend=backend, n_jobs=2))
         found = match_within(*cells, SinkhornMatcher())[0].to_csr().toarray()
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("potential", "error"), [(np.inf, 0.0), (-np.inf, 0.0), (np.nan, 0.0), (0.0, np.inf), (0.0, np.nan)]
+)
+def test_potentials_that_are_not_finite_are_refused(read_only, potential, error):
+    def wrong(source, target):
+        found = np.zeros(len(source))
+        found[0] = potential
+        plan = EntropicPlan(source.scores, target.scores, found, np.zeros(len(target)), 1.0, "euclidean")
+        return Match(plan, 1.0, 1, error, converged=True)
+
+    cells = Cells(read_only(5, 3), np.zeros(5, int)), Cells(read_only(6, 3), np.zeros(6, int))
+    with pytest.raises(FloatingPointError, match="negative or not finite"):
+        match_within(*cells, wrong)
 
 
 @pytest.mark.parametrize("entry", [-0.1, np.nan, np.inf])

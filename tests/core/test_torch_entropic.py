@@ -1,8 +1,13 @@
+import warnings
+
 import numpy as np
+import ot
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 
 from psalm.core import device, torch_entropic
+from psalm.core.entropic import Entropic
 from psalm.core.matcher import Side
 from psalm.core.partial import PartialMatcher
 from psalm.core.sinkhorn import SinkhornMatcher
@@ -43,6 +48,38 @@ def test_plans_are_those_of_the_processor(read_only, rng, kind, cost, epsilon):
         assert one.converged
         assert one.epsilon == pytest.approx(other.epsilon, rel=1e-5)
         assert np.abs(one.plan.rows(rows) - other.plan.rows(rows)).sum() < 2e-5
+
+
+def hard_blocks(cost, n_blocks):
+    """Scores with tails so heavy that they have no variance, small ε, and POT's plan where it has the marginals."""
+    rng, found = np.random.default_rng(0), []
+    while len(found) < n_blocks:
+        (n, m), epsilon = rng.integers(2, 40, size=2), 10 ** rng.uniform(-1.7, -0.3)
+        x, y = rng.standard_t(2, size=(n, 4)), rng.standard_t(2, size=(m, 4))
+        a, b, costs = np.full(n, 1 / n), np.full(m, 1 / m), cdist(x, y, cost)
+        options = {"method": "sinkhorn_stabilized", "stopThr": 1e-11, "numItermax": 5000, "warn": False}
+        with np.errstate(all="ignore"), warnings.catch_warnings():  # where it breaks down its plan has no marginals
+            warnings.simplefilter("ignore")
+            plan = ot.sinkhorn(a, b, costs, epsilon * costs.mean(), **options)
+        if np.abs(plan.sum(axis=0) - b).sum() + np.abs(plan.sum(axis=1) - a).sum() < 1e-8:
+            found.append((Side(x), Side(y), epsilon, plan))
+    return found
+
+
+@pytest.mark.parametrize("cost", ["euclidean", "sqeuclidean"])
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-5])
+def test_hard_blocks_agree_with_pot(cost, tolerance):
+    """Independent: POT in float64, of whose plans only those count that meet both marginals."""
+    cases = hard_blocks(cost, 50)
+    blocks, epsilons = [(x, y) for x, y, _, _ in cases], np.array([epsilon for _, _, epsilon, _ in cases])
+    matches = Entropic(cost, tolerance=tolerance, device="torch:cpu").solve(blocks, 1, epsilons)
+    for match, (x, y, _, expected) in zip(matches, cases, strict=True):
+        plan = match.plan.rows(slice(0, len(x)))
+        assert match.converged
+        assert match.device == "cpu"
+        assert np.abs(plan.sum(axis=0) - 1 / len(y)).sum() < 1.1 * tolerance
+        assert np.abs(plan.sum(axis=1) - 1 / len(x)).sum() < 1.1 * tolerance
+        assert np.abs(plan - expected).sum() < 4 * tolerance
 
 
 def test_tiles_of_rows(read_only, rng, monkeypatch):

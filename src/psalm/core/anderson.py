@@ -74,19 +74,57 @@ def distance(first, second):
     return largest
 
 
+class States(NamedTuple):
+    """What the iterations of many blocks remember; block k is :func:`state_of` it.
+
+    Parameters
+    ----------
+    first
+        (n_blocks + 1,) where the columns of each block begin.
+    vectors
+        (5, n_columns) of :class:`State`, of all blocks.
+    history
+        (2, DEPTH · n_columns) moves and changes.
+    gram, n_known, errors
+        (n_blocks, …).
+    """
+
+    first: IntArray
+    vectors: FloatArray
+    history: FloatArray
+    gram: FloatArray
+    n_known: IntArray
+    errors: FloatArray
+
+
+@_compiled
+def start_many(g, first):
+    """States of iterations that begin at ``g``, whose blocks begin at ``first``."""
+    n_blocks = first.size - 1
+    vectors, history = np.zeros((5, g.size)), np.zeros((2, DEPTH * g.size))
+    for j in range(g.size):  # an iteration that breaks down at once goes back to where it began
+        vectors[0, j] = vectors[1, j] = g[j]
+    n_known, errors = np.zeros((n_blocks, 3), np.int64), np.empty((n_blocks, 1))
+    for k in range(n_blocks):
+        n_known[k, 0], errors[k, 0] = -1, np.inf
+    return States(first, vectors, history, np.zeros((n_blocks, DEPTH, DEPTH)), n_known, errors)
+
+
+@_compiled
+def state_of(states, k):
+    """State of one block; it shares the arrays."""
+    first, vectors, history, gram, n_known, errors = states
+    i, j = first[k], first[k + 1]
+    moves = history[0, DEPTH * i : DEPTH * j].reshape((DEPTH, j - i))
+    changes = history[1, DEPTH * i : DEPTH * j].reshape((DEPTH, j - i))
+    g, best_g, best_step = vectors[0, i:j], vectors[1, i:j], vectors[2, i:j]
+    return State(g, best_g, best_step, vectors[3, i:j], vectors[4, i:j], moves, changes, gram[k], n_known[k], errors[k])
+
+
 @_compiled
 def start(g):
     """State of an iteration that begins at ``g``."""
-    m = g.size
-    vectors, history = np.zeros((5, m)), np.zeros((2, DEPTH, m))
-    for j in range(m):
-        vectors[0, j] = g[j]
-    n_known, errors = np.zeros(3, np.int64), np.empty(1)
-    n_known[0], errors[0] = -1, np.inf
-    gram = np.zeros((DEPTH, DEPTH))
-    return State(
-        vectors[0], vectors[1], vectors[2], vectors[3], vectors[4], history[0], history[1], gram, n_known, errors
-    )
+    return state_of(start_many(g, np.array([0, g.size])), 0)
 
 
 @_compiled
@@ -116,7 +154,7 @@ def advance(state, step, weight, error):
         Marginal error at ``state.g``.
     """
     g = state.g
-    worse = not error <= PATIENCE * state.errors[0] or state.n_known[2] > STALLED
+    worse = not error < np.inf or error > PATIENCE * state.errors[0] or state.n_known[2] > STALLED
     if state.n_known[0] >= -1 and worse:
         for j in range(g.size):
             g[j] = state.best_g[j] + state.best_step[j]

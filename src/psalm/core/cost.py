@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 POSTERIOR = "posterior"
 COSTS = ("euclidean", "sqeuclidean", POSTERIOR)
+LEAST = 1e-100
+"""Probability that no cell is denied: two cells whose kernel underflowed to 0 could not be matched at any price."""
 
 
 def pairwise(source: FloatArray, target: FloatArray, cost: str) -> FloatArray:
@@ -53,7 +55,7 @@ def posterior_coordinates(log_odds: FloatArray, log_prior: FloatArray) -> FloatA
     log_prior
         (n_treatments,) logarithm of the frequencies that they refer to.
     """
-    return np.asarray(probabilities(log_odds) * np.exp(-0.5 * log_prior))
+    return np.asarray(np.maximum(probabilities(log_odds), LEAST) * np.exp(-0.5 * log_prior))
 
 
 def row_tiles(n_rows: int, n_columns: int, memory_bytes: int) -> list[slice]:

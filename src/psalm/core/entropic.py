@@ -192,7 +192,8 @@ class Entropic:
     def _row_masses(self, f: FloatArray, log_a: FloatArray, mean: float, epsilon: float) -> FloatArray:
         """Row masses that belong to row potentials: the optimum's relation between the two."""
         rho = self.relaxation[0]
-        return np.asarray(np.exp(log_a if np.isinf(rho) else log_a - (f - log_a) * epsilon / (rho * mean)))
+        met = np.isinf(rho) or mean == 0  # where nothing costs, all mass is transported
+        return np.asarray(np.exp(log_a if met else log_a - (f - log_a) * epsilon / (rho * mean)))
 
     def _polish(
         self,
@@ -203,21 +204,20 @@ class Entropic:
     ) -> tuple[FloatArray, FloatArray, int, float]:
         """Continue in float64 from column potentials over ε."""
         from psalm.core.anderson import advance, start
-        from psalm.core.problem import change, plain_step, settle
+        from psalm.core.problem import response
         from psalm.core.solver import relaxed
 
         epsilon, mean, iterations, _ = outcome
         cap, log_budget = self.settings[6:]
         kappa = [relaxed(float(rho), mean, epsilon) for rho in self.relaxation]
         sweeps = precise.Sweeps(*scores, self.cost, epsilon, self.memory_mb)
+        cells = log_mass[1], kappa[1], cap, log_budget
         state, weight = start(g), np.exp(log_mass[1])
         iteration, error = int(iterations), float("inf")
         while iteration < self.max_iterations:
             iteration += 1
             f, masses = sweeps(state.g, log_mass[0], kappa[0], cap)
-            settle(state.g, f, log_mass[0], log_budget)
-            step = plain_step(state.g, masses, log_mass[1], kappa[1], cap, log_budget)
-            error = change(step, masses)
+            step, error = response(state.g, f, masses, (log_mass[0],), cells)
             if error <= self.tolerance:
                 break
             advance(state, step, weight, error)

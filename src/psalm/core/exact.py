@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from psalm.core.cost import pairwise
-from psalm.core.matcher import Match, Need
+from psalm.core.matcher import Match, Need, Side
 from psalm.core.neighbors import marginal_error, nearest
 from psalm.core.plan import EntropicPlan, SparsePlan
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from psalm.core._types import FloatArray, IntArray
     from psalm.core.entropic import Tick
-    from psalm.core.matcher import Side
     from psalm.core.pricing import Search
 
 COSTS = ("euclidean", "sqeuclidean")
@@ -126,7 +125,7 @@ def solve_exact(
 
     if len(source) * len(target) > method.dense_pairs:
         with single_threaded_blas():
-            return _solve_listed(method, source, target, n_threads)
+            return _solve_in_units(method, source, target, n_threads)
     cost = pairwise(source.scores, target.scores, method.cost)
     unit = float(cost.mean()) or 1.0
     plan, _, v = _simplex(source.mass, target.mass, cost / unit)
@@ -134,6 +133,21 @@ def solve_exact(
     u = (cost - v).min(axis=1)
     gap = float(plan.multiply(cost).sum() - source.mass @ u - target.mass @ v)
     return plan, Certificate(gap, 1, cost.size, float(cost.mean()), u, v)
+
+
+def _solve_in_units(
+    method: ExactMatcher, source: Side, target: Side, n_threads: int
+) -> tuple[sparse.csr_matrix, Certificate]:
+    """:func:`_solve_listed` on scores in a unit of their own, so that float32 holds their squares."""
+    from psalm.core.problem import cost_kind, frame, unit_of_cost
+
+    scores = [np.asarray(side.scores, dtype=np.float64) for side in (source, target)]
+    centre, unit, factor = frame(*scores)
+    x, y = ((values - centre) * factor for values in scores)
+    plan, proof = _solve_listed(method, Side(x, source.mass), Side(y, target.mass), n_threads)
+    unit = unit_of_cost(cost_kind(method.cost), unit)
+    potentials = unit * proof.source_potential, unit * proof.target_potential
+    return plan, Certificate(unit * proof.gap, proof.rounds, proof.n_arcs, unit * proof.mean_cost, *potentials)
 
 
 def _solve_listed(

@@ -13,7 +13,7 @@ from psalm.core import tiles
 from psalm.core.anderson import State, advance, forget, start
 from psalm.core.coarse import Aggregate, grouped
 from psalm.core.precise import SMALL_TOLERANCE
-from psalm.core.problem import at_epsilon, change, columns, cost_kind, plain_step, prepare, settle
+from psalm.core.problem import at_epsilon, columns, cost_kind, prepare, response
 from psalm.core.solver import FACTOR, FAR, LOOSE, mean_cost, n_stages, relaxed, start_of_stage
 from psalm.core.threads import Strips
 
@@ -100,15 +100,13 @@ def _to_goal(
     """
     goal, bound, tick = ends
     smallest, last_fall = np.inf, 0
-    log_b, kappa, cap, log_budget = cells
-    log_a, weight = sweeps.rule[0], np.exp(log_b)
+    log_a, log_b = sweeps.rule[0], cells[0]
+    weight = np.exp(log_b)
     forget(state)
     aggregate, backs = None if edges is None else Aggregate(edges, log_a, log_b), state.n_known[1]
     for used in count(1):
         masses = sweeps(state.g, f)
-        settle(state.g, f, log_a, log_budget)
-        step = plain_step(state.g, masses, log_b, kappa, cap, log_budget)
-        error = change(step, masses)
+        step, error = response(state.g, f, masses, sweeps.rule, cells)
         tick(_nearness(error, goal))
         if error < smallest:
             smallest, last_fall = error, used

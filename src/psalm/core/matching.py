@@ -284,13 +284,14 @@ def _require_sound(match: Match) -> None:
     Raises
     ------
     FloatingPointError
-        Entries that are not finite or below zero, or potentials of NaN.
+        Entries that are not finite or below zero, or potentials or an error that are not finite.
     """
     if isinstance(match.plan, SparsePlan):
         entries = match.plan.mass.data
         sound = not entries.size or (entries.min() >= 0 and entries.max() < np.inf)
     elif isinstance(match.plan, EntropicPlan):
-        sound = not any(np.isnan(one).any() for one in (match.plan.source_potential, match.plan.target_potential))
+        numbers = match.plan.source_potential, match.plan.target_potential, match.marginal_error
+        sound = all(np.isfinite(one).all() for one in numbers)
     else:
         sound = True
     if not sound:

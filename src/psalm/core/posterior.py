@@ -26,7 +26,7 @@ def solve_posterior(entropic: Entropic, source: Side, target: Side) -> Match:
         With :func:`psalm.core.cost.posterior_coordinates` as scores, (n, T) and (m, T).
     """
     from psalm.core.anderson import advance, start
-    from psalm.core.problem import change, plain_step, settle
+    from psalm.core.problem import response
     from psalm.core.solver import relaxed
 
     tolerance = entropic.tolerance
@@ -34,14 +34,13 @@ def solve_posterior(entropic: Entropic, source: Side, target: Side) -> Match:
     a, b = source.scores.astype(np.float64), target.scores.astype(np.float64)
     log_a, log_b = np.log(source.mass), np.log(target.mass)
     state, weight = start(log_b), target.mass
-    kappa = relaxed(rho_a, 1.0, 1.0), relaxed(rho_b, 1.0, 1.0)
+    kappa = relaxed(rho_a, 1.0, 1.0)
+    cells = log_b, relaxed(rho_b, 1.0, 1.0), cap, log_budget
     for iteration in range(1, max_iterations + 1):
         v = np.exp(state.g)
-        f = log_a + np.minimum(-kappa[0] * np.log(a @ (b.T @ v)), cap)
+        f = log_a + np.minimum(-kappa * np.log(a @ (b.T @ v)), cap)
         masses = v * (b @ (a.T @ np.exp(f)))
-        settle(state.g, f, log_a, log_budget)
-        step = plain_step(state.g, masses, log_b, kappa[1], cap, log_budget)
-        error = change(step, masses)
+        step, error = response(state.g, f, masses, (log_a,), cells)
         if error <= tolerance or iteration == max_iterations:
             break
         advance(state, step, weight, error)

@@ -29,7 +29,8 @@ class Search:
     def __init__(self, cost: str, x: FloatArray, y: FloatArray, n_threads: int) -> None:
         self.cost, self.rooted, self.n_threads = cost, float(cost == "euclidean"), n_threads
         self.x, self.y = np.array(x, np.float64, order="C"), np.array(y, np.float64, order="C")
-        self.prepared = prepare(self.x, self.y, chunk_width(len(y), x.shape[1]))
+        x, chunks, norms_x, norms_y, unit = prepare(self.x, self.y, chunk_width(len(y), x.shape[1]))
+        self.prepared = _F(unit) * x, _F(unit) * chunks, unit**2 * norms_x, unit**2 * norms_y
 
     def costs(self, pairs: IntArray) -> FloatArray:
         """Cost of some pairs (2, n_pairs)."""

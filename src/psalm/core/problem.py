@@ -11,41 +11,75 @@ from psalm.core.tiles import EUCLIDEAN, LOG2E, SQEUCLIDEAN
 _F = np.float32
 _PADDING = _F(-1e30)
 _TINY, _SMALL, _LINEAR = 1e-300, 1e-30, 1e-4
+_ROUNDING, _NOTHING = 2.0**-50, 1e-100
 _compiled = compiled(reordered=True)
 
 
 @_compiled
-def prepare(x, y, width):
-    """Centre both sides together; returns x (n, d), y in chunks (n_chunks, d, width), and squared norms, float64.
+def frame(x, y):
+    """Centre (d,) of both sides together, unit of length, and what to multiply centred scores by for it.
 
-    The cost does not change, and products of centred scores are small, so float32 keeps more of them.
+    The unit is a power of two near the largest centred score, so that float32 holds squares of scores of any size. The
+    factor is 0 where scores differ by no more than they were rounded by: these differences have no meaning, and ε
+    relative to them would be none.
+    """
+    n, m, d = len(x), len(y), x.shape[1]
+    centre, largest, spread = np.empty(d), 0.0, 0.0
+    for k in range(d):
+        reference, middle = x[0, k], 0.0  # equal numbers are to leave exactly nothing
+        for i in range(n):
+            middle += (x[i, k] - reference) / (2 * n)
+        for j in range(m):
+            middle += (y[j, k] - reference) / (2 * m)
+        centre[k] = reference + middle
+        for i in range(n):
+            largest, spread = max(largest, abs(x[i, k])), max(spread, abs(x[i, k] - centre[k]))
+        for j in range(m):
+            largest, spread = max(largest, abs(y[j, k])), max(spread, abs(y[j, k] - centre[k]))
+    if spread <= max(_ROUNDING * largest, _NOTHING):
+        return centre, 1.0, 0.0
+    unit = 2.0 ** np.floor(np.log2(spread))
+    return centre, unit, 1.0 / unit
+
+
+@_compiled
+def prepare(x, y, width):
+    """Centre both sides together, see :func:`frame`.
+
+    The plan does not change, and products of centred scores are small, so float32 keeps more of them.
+
+    Returns
+    -------
+    x (n, d), y in chunks (n_chunks, d, width), squared norms of both in float64, and the unit of length.
     """
     n, m, d = len(x), len(y), x.shape[1]
     n_chunks = -(-m // width)
     first, chunks = np.empty((n, d), np.float32), np.zeros((n_chunks, d, width), np.float32)
     norms_x, norms_y = np.zeros(n), np.zeros((n_chunks, width))
+    centre, unit, factor = frame(x, y)
     for k in range(d):
-        middle = 0.0
         for i in range(n):
-            middle += x[i, k] / (2 * n)
-        for j in range(m):
-            middle += y[j, k] / (2 * m)
-        for i in range(n):
-            value = x[i, k] - middle
+            value = (x[i, k] - centre[k]) * factor
             first[i, k] = value
             norms_x[i] += value * value
         for j in range(m):
-            value = y[j, k] - middle
+            value = (y[j, k] - centre[k]) * factor
             chunks[j // width, k, j % width] = value
             norms_y[j // width, j % width] += value * value
-    return first, chunks, norms_x, norms_y
+    return first, chunks, norms_x, norms_y, unit
+
+
+@_compiled
+def unit_of_cost(kind, unit):
+    """Cost of a distance of one unit of length."""
+    return unit if kind == EUCLIDEAN else unit * unit
 
 
 @_compiled
 def at_epsilon(kind, prepared, epsilon):
     """The arrays that :mod:`psalm.core.tiles` calls ``problem``, and the dressing (n_chunks, width) of the columns."""
-    x, chunks, norms_x, norms_y = prepared
-    scale = LOG2E / epsilon
+    x, chunks, norms_x, norms_y, unit = prepared
+    scale = LOG2E * unit_of_cost(kind, unit) / epsilon
     scaled, narrow_x, narrow_y = x, np.empty(norms_x.shape, np.float32), np.empty(norms_y.shape, np.float32)
     dressing_x, dressing_y = np.zeros(norms_x.shape), np.zeros(norms_y.shape)
     for i in range(len(x)):
@@ -68,7 +102,7 @@ def at_epsilon(kind, prepared, epsilon):
 @_compiled
 def mean_square(prepared, n_columns):
     """Mean squared Euclidean cost, without a pass over pairs."""
-    x, chunks, norms_x, norms_y = prepared
+    x, chunks, norms_x, norms_y, unit = prepared
     n, total = len(x), 0.0
     for i in range(n):
         total += norms_x[i] / n
@@ -83,7 +117,7 @@ def mean_square(prepared, n_columns):
             for j in range(chunks.shape[2]):
                 columns += chunks[c, k, j]
         total -= 2 * (rows / n) * (columns / n_columns)
-    return total
+    return total * unit * unit
 
 
 @_compiled
@@ -142,8 +176,8 @@ def plain_step(g, masses, log_mass, kappa, cap, log_budget):
     if not np.isnan(log_budget):
         cap = _budgeted(g, masses, log_mass, log_budget)
     for j in range(masses.size):
-        log_sum = np.log(max(masses[j], _TINY)) - g[j]
-        step[j] = log_mass[j] + min(-kappa * log_sum, cap) - g[j]
+        # g leaves the sum where the marginal is to be met: next to a large one the step would be rounded to 0
+        step[j] = log_mass[j] + min(-kappa * np.log(max(masses[j], _TINY)) - (1 - kappa) * g[j], cap - g[j])
     return step
 
 
@@ -185,6 +219,27 @@ def change(step, masses):
         else:
             total += masses[j] * abs(np.exp(step[j]) - 1.0)
     return total
+
+
+@_compiled
+def response(g, f, masses, rows, cells):
+    """What a sweep asks for: the plain step of the column potentials, and the marginal error that it is to remove.
+
+    Parameters
+    ----------
+    g, f
+        (m,) and (n,) potentials; moved against each other under a budget, see :func:`settle`.
+    masses
+        (m,) column masses that the sweep left.
+    rows
+        (log_mass, …) of the rows.
+    cells
+        (log_mass, kappa, cap, log_budget) of the columns, see :func:`plain_step`.
+    """
+    log_b, kappa, cap, log_budget = cells
+    settle(g, f, rows[0], log_budget)
+    step = plain_step(g, masses, log_b, kappa, cap, log_budget)
+    return step, change(step, masses)
 
 
 def cost_kind(cost: str) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 
 from psalm.core.anderson import advance, copy, distance, forget, start
 from psalm.core.compiled import compiled
-from psalm.core.problem import at_epsilon, change, columns, cost_kind, mean_square, plain_step, prepare, settle
+from psalm.core.problem import at_epsilon, columns, cost_kind, mean_square, prepare, response, unit_of_cost
 from psalm.core.tiles import EUCLIDEAN, ROWS, chunk_width, cost_sum, keep, masses, sweep_kept
 
 FAR = 40.0
@@ -23,8 +23,9 @@ _compiled = compiled()
 def mean_cost(kind, prepared, n_columns, start_row, stop_row, work):
     """Share of some rows in the mean cost of a block."""
     if kind == EUCLIDEAN:
-        problem, _ = at_epsilon(kind, prepared, np.log2(np.e))
-        return cost_sum(problem, start_row, stop_row, work, n_columns) / (len(prepared[0]) * n_columns)
+        unit = unit_of_cost(kind, prepared[4])
+        problem, _ = at_epsilon(kind, prepared, unit * np.log2(np.e))
+        return unit * cost_sum(problem, start_row, stop_row, work, n_columns) / (len(prepared[0]) * n_columns)
     return mean_square(prepared, n_columns) * (stop_row - start_row) / len(prepared[0])
 
 
@@ -113,7 +114,7 @@ def solve_kept(kind, x, y, log_a, log_b, settings, width, room):
 def _to_goal(problem_and_dressing, rows, cells, state, f, ends, buffers):
     """Sweep at one ε until the error or the number of sweeps ends it; returns both. Writes ``state`` and ``f``."""
     problem, dressing = problem_and_dressing
-    log_b, kappa, cap, log_budget = cells
+    log_b = cells[0]
     kernel, work = buffers
     n, m = f.size, log_b.size
     weight, reference, shifts = np.empty(m), np.empty(m), np.empty(n)
@@ -132,9 +133,7 @@ def _to_goal(problem_and_dressing, rows, cells, state, f, ends, buffers):
         sweep_kept(kernel, shifts, rows, v, f, 0, n, sums)
         for j in range(m):
             found[j] = sums[j] * v[j]
-        settle(state.g, f, rows[0], log_budget)
-        step = plain_step(state.g, found, log_b, kappa, cap, log_budget)
-        error = change(step, found)
+        step, error = response(state.g, f, found, rows, cells)
         used += 1
         if error <= ends[0] or used >= ends[1]:
             return used, error
