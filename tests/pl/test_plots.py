@@ -340,7 +340,7 @@ def test_strata_are_rows_of_their_own(make_stored):
         pytest.param(lambda m: psalm.pl.links(m, basis="X_psalm"), "Run `pp.represent` first", id="not represented"),
         pytest.param(lambda m: psalm.pl.links(m, basis={"a": "X_umap"}), "no key for 'b'", id="half a basis"),
         pytest.param(lambda m: psalm.pl.links(m, basis={"c": "X"}), "not modalities", id="unknown modality"),
-        pytest.param(lambda m: psalm.pl.links(m, color="x"), "`color='x'` is not in", id="no such colour"),
+        pytest.param(lambda m: psalm.pl.links(m, color="x"), "`color='x'` is neither in", id="no such colour"),
         pytest.param(lambda m: psalm.pl.match(m, match_key="x"), "Run `tl.match` first", id="not matched"),
         pytest.param(lambda m: psalm.pl.propensity(m, propensity_key="x"), "Run `tl.propensity`", id="not scored"),
         pytest.param(lambda m: psalm.pl.treatments(m, treatment="match"), "Run `pp.treatment` first", id="no table"),
