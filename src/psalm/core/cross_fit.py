@@ -112,7 +112,7 @@ class CrossFit:
             repeat, whole = self._calibrate(inputs, folds, training, trained, rng)
             repeats.append(repeat)
             members += whole
-            left_out += [1 - cells.sum() / (codes >= 0).sum() for cells in training.values()]
+            left_out += [1 - int(cells.sum()) / int((codes >= 0).sum()) for cells in training.values()]
         sizes = tuple(len(repeat.members) for repeat in repeats)
         ensemble = Ensemble(tuple(members), sizes, float(np.mean(left_out)))
         found = Propensity(features, codes, batches, tuple(repeats), ensemble)

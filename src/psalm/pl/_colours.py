@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psalm import _checks
+from psalm import _checks, _obs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ def _plain(colour: Any) -> Any:
 
 def _categories(mdata: MuData, key: str, names: Sequence[str]) -> list[list[str]]:
     """Everything that colours may have been chosen for, in order: categories of a column, and the names."""
-    columns = [one.obs[key] for one in (mdata, *mdata.mod.values()) if key in one.obs]
+    columns = [_obs.single(one.obs, key, "obs") for one in (mdata, *mdata.mod.values()) if key in one.obs]
     found = [list(map(str, column.astype("category").cat.categories)) for column in columns]
     return [*found, list(names)]
 
