@@ -36,7 +36,7 @@ class CrossFit:
     """How models are trained and calibrated, and how often folds are drawn anew.
 
     Every cell is scored by models that have not seen it. All of them are trained on as many cells of each treatment
-    (:func:`psalm.core.folds.training_cells`; not where folds follow groups) and refer to the same treatment
+    (``psalm.core.folds.training_cells``; not where folds follow groups) and refer to the same treatment
     frequencies, so that a model does not tell which cells it was not trained on.
 
     Calibration is learnt from out-of-fold log-likelihoods. A single temperature is learnt from all cells, and is the
