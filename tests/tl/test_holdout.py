@@ -99,7 +99,7 @@ def test_same_seed_same_table_and_the_training_never_sees_the_treatment(linear):
         pytest.param({"treatments": ["t99"]}, ValueError, r"`treatments=\['t99'\]` must be some", id="unknown"),
         pytest.param({"treatments": []}, ValueError, "must be some of those that are matched", id="none"),
         pytest.param({"n_groups": 1}, ValueError, "`n_groups=1` must be a whole number", id="one group"),
-        pytest.param({"truth": "nothing"}, KeyError, r"`truth='nothing'` is not in", id="truth"),
+        pytest.param({"truth": "nothing"}, KeyError, r"`truth='nothing'` is neither in", id="truth"),
         pytest.param({"match_key": "m"}, KeyError, "`match_key='m'`", id="match"),
         pytest.param({"key_added": "match"}, ValueError, "was not written by `tl.holdout`", id="taken"),
         pytest.param({"loss": "l1"}, ValueError, "`loss='l1'` is not known", id="loss"),

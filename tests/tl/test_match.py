@@ -107,7 +107,7 @@ def test_masses_weigh_cells(scored, rng):
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     [
-        ("missing", KeyError, "`mass='missing'` is not in"),
+        ("missing", KeyError, "`mass='missing'` is neither in"),
         ("treatment", ValueError, "masses must be positive numbers"),
         ("negative", ValueError, "is not a positive finite number for 1 cells"),
     ],
