@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 POSTERIOR = "posterior"
 COSTS = ("euclidean", "sqeuclidean", POSTERIOR)
 LEAST = 1e-100
-"""Probability that no cell is denied, since two cells whose kernel underflowed to 0 could not be matched at any price."""
+"""Probability that no cell is denied, since cells whose kernel underflowed could not be matched at any price."""
 
 
 def pairwise(source: FloatArray, target: FloatArray, cost: str) -> FloatArray:
