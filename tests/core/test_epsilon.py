@@ -3,7 +3,9 @@ import pytest
 
 from psalm.core.epsilon import DEFAULT, SOFTEST, relative_epsilons
 from psalm.core.matcher import Side
+from psalm.core.partial import PartialMatcher
 from psalm.core.sinkhorn import SinkhornMatcher
+from psalm.core.unbalanced import UnbalancedMatcher
 
 
 def noisy_pair(rng, private, *, n=150, shift=0.0):
@@ -61,14 +63,37 @@ STEP = 1.02
 """Of the bisection, in which rounding may tip the last decision."""
 
 
-@pytest.mark.parametrize("sizes", [(150, 150), (40, 90), (700, 900)])
+def unlike_pair(n, m, dtype=float, *, rounded=False):
+    """Clouds of other places, shapes and sizes, whose ε depends on how they are halved more than that of like ones."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(n, 4)), 0.8 + rng.normal(size=(m, 4)) * [1.8, 0.4, 1, 1]
+    if rounded:  # many cells have the scores of another, but not its noise
+        x, y = np.repeat(x, 2, axis=0)[:n], np.round(y)
+    return [Side(side.astype(dtype), noise=rng.gamma(4, 0.05, len(side))) for side in (x, y)]
+
+
+def in_other_orders(sides, n_orders, rng):
+    """The same cells shuffled, and each of these blocks with source and target exchanged."""
+    blocks = [tuple(sides)]
+    for _ in range(n_orders):
+        orders = [rng.permutation(len(side)) for side in sides]
+        blocks.append(tuple(Side(s.scores[i], noise=s.noise[i]) for s, i in zip(sides, orders, strict=True)))
+    return blocks + [block[::-1] for block in blocks]
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (5, 9), (10, 10), (60, 11), (40, 90), (150, 150), (700, 900)])
 @pytest.mark.parametrize("cost", ["euclidean", "sqeuclidean"])
-def test_the_same_cells_give_the_same_epsilon(rng, sizes, cost):
+@pytest.mark.parametrize("cells", [{}, {"dtype": np.float32}, {"rounded": True}], ids=["plain", "float32", "rounded"])
+def test_the_same_cells_give_the_same_epsilon(rng, shape, cost, cells):
     """Whatever their order, and whichever modality is the source."""
-    x, y = noisy_pair(rng, 0.3, n=max(sizes))
-    x, y = (Side(side.scores[:n], noise=side.noise[:n]) for side, n in zip((x, y), sizes, strict=True))
-    orders = [[rng.permutation(len(side)) for side in (x, y)] for _ in range(5)]
-    shuffled = [[Side(s.scores[i], noise=s.noise[i]) for s, i in zip((x, y), order, strict=True)] for order in orders]
-    blocks = [(x, y), (y, x), *map(tuple, shuffled)]
-    found = relative_epsilons(blocks, cost)
+    found = relative_epsilons(in_other_orders(unlike_pair(*shape, **cells), 3, rng), cost)
     assert found.max() / found.min() < STEP
+
+
+@pytest.mark.parametrize("make", [SinkhornMatcher, UnbalancedMatcher, PartialMatcher])
+def test_the_matchers_epsilon_is_that_of_the_cells(rng, make):
+    blocks = in_other_orders(unlike_pair(25, 40), 3, rng)
+    matches = make(epsilon="auto", device="cpu").match_many(blocks, 1)
+    found = np.array([match.epsilon / match.mean_cost for match in matches])
+    assert found.max() / found.min() < STEP
+    assert found.max() < SOFTEST

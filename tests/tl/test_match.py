@@ -358,13 +358,30 @@ def shuffled(mdata, rng):
     return again
 
 
-def test_automatic_epsilon_is_of_the_cells_not_of_their_order_or_direction(raw, rng):
-    psalm.pp.treatment(raw, "perturbation")
-    psalm.tl.propensity(raw, n_repeats=2, progress=False)
-    found = []
-    for source, target in (("a", "b"), ("b", "a")):
-        for mdata in (raw, shuffled(raw, rng), shuffled(raw, rng)):
-            psalm.tl.match(mdata, source=source, target=target, progress=False)
-            found.append(psalm.get.report(mdata)["epsilon_relative"])
+def halves_of_genes():
+    mdata = psalm.datasets.gene_halves()
+    for name in list(mdata.mod):
+        psalm.pp.represent(mdata, name, kind="features", n_comps=20)
+    return mdata
+
+
+@pytest.mark.parametrize(
+    ("cells", "treatment"),
+    [
+        (lambda: psalm.datasets.simulated(n_cells=240, n_treatments=4, n_features=(12, 10), rng=1), "perturbation"),
+        (halves_of_genes, "bulk_labels"),
+    ],
+    ids=["simulated", "blood cells"],
+)
+@pytest.mark.filterwarnings("ignore:In 1 treatments scores decide almost nothing")
+def test_automatic_epsilon_is_of_the_cells_not_of_their_order_or_direction(rng, cells, treatment):
+    mdata, found = cells(), []
+    psalm.pp.treatment(mdata, treatment, min_cells=5)
+    psalm.tl.propensity(mdata, n_repeats=2, progress=False)
+    names = list(mdata.mod)
+    for source, target in (names, names[::-1]):
+        for same in (mdata, shuffled(mdata, rng), shuffled(mdata, rng)):
+            psalm.tl.match(same, source=source, target=target, progress=False)
+            found.append(psalm.get.report(same)["epsilon_relative"])
     table = pd.concat(found, axis=1)
     assert (table.max(axis=1) / table.min(axis=1)).max() < 1.02  # a step of the bisection
