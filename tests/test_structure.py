@@ -31,6 +31,7 @@ ALLOWED = {  # room: rooms it may import; private modules of the package itself 
     "tl": {
         *(
             "_access",
+            "_before_scoring",
             "_blocks",
             "_calls",
             "_carried",

@@ -10,24 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psalm import _access, _checks, _design, _ensembles, _estimate, _features, _keys, _obs, _scores
+from psalm import _access, _before_scoring, _checks, _design, _ensembles, _features, _keys, _obs, _scores
 from psalm._calls import recorded
 from psalm._progress import bar
 from psalm.core import findings, report
 from psalm.core.calibration import CALIBRATORS
-from psalm.core.classifiers import DEFAULT, as_classifier, require_device, require_writable
+from psalm.core.classifiers import DEFAULT, as_classifier, require_device
 from psalm.core.cross_fit import CrossFit
-from psalm.core.image_shape import image_shape
 from psalm.core.joint import Cells, Space, frequencies, score_jointly
 from psalm.core.propensity import as_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import pandas as pd
     from mudata import MuData
 
     from psalm.core._types import FloatArray, IntArray
+
 
 PRIORS = ("shared", "own")
 SCORE_ON = ("treatment", "factors")
@@ -183,20 +182,20 @@ def propensity(
     for name, adata in mdata.mod.items():
         _scores.claim(adata, name, key_added, written=_access.is_run(mdata, key_added, _scores.STEP))
     _checks.jobs(n_jobs)
-    _require_folder(checkpoint, rng)
+    _before_scoring.require_folder(checkpoint, rng)
     _checks.file("save", save)
-    _check(n_folds, n_repeats, compress_above, distance_error)
+    _before_scoring.require_numbers(n_folds, n_repeats, compress_above, distance_error)
     _checks.one_of("calibration", calibration, CALIBRATORS)
     _checks.one_of("prior", prior, PRIORS)
     _checks.one_of("score_on", score_on, SCORE_ON)
     chosen = _by_modality(mdata, classifier)
     for choice in chosen.values():
         require_device(choice)
-        _require_writable(choice, checkpoint, save)
+        _before_scoring.require_writable_models(choice, checkpoint, save)
     inputs = {
         name: _features.features(mdata, name, use_rep, tensors=_takes_tensors(chosen[name])) for name in mdata.mod
     }
-    _require_images(inputs, chosen)
+    _before_scoring.require_images(inputs, chosen)
     fits = {
         name: CrossFit(
             as_classifier(choice, equal_scales=not inputs[name].is_representation),
@@ -213,9 +212,9 @@ def propensity(
     batched = {name: _design.batches(mdata, name, batch_key, codes[name]) for name in mdata.mod}
     _design.check_held_out({name: numbers for name, (numbers, _) in batched.items()}, grouped)
     if batch_key is not None:
-        _require_dense(inputs)
-    _require_memory(inputs, layout.n_columns, compress_above, n_jobs)
-    _warn_of_small(codes, treatments, n_folds)
+        _before_scoring.require_dense(inputs)
+    _before_scoring.require_memory(inputs, layout.n_columns, compress_above, n_jobs)
+    _before_scoring.warn_of_small(codes, treatments, n_folds)
 
     shares, control = _shares(codes, len(treatments), prior), _design.control(mdata, treatment, treatments)
     generator = _checks.generator(rng)
@@ -266,24 +265,6 @@ def propensity(
         warnings.warn(findings.as_warning(tables["findings"], key_added), UserWarning, stacklevel=3)
 
 
-def _check(n_folds: int, n_repeats: int, compress_above: int, distance_error: float) -> None:
-    _checks.whole_number("n_folds", n_folds, least=2)
-    _checks.whole_number("n_repeats", n_repeats, least=1)
-    _checks.whole_number("compress_above", compress_above, least=2)
-    _checks.positive("distance_error", distance_error)
-
-
-def _require_writable(choice: Any, checkpoint: str | Path | None, save: str | Path | None) -> None:
-    """Refuse a classifier whose models cannot be kept where they shall be."""
-    for name, place in {"checkpoint": checkpoint, "save": save}.items():
-        try:
-            if place is not None:
-                require_writable(choice)
-        except TypeError as reason:
-            msg = f"`{name}` cannot keep the models of this classifier; leave it out. {reason}"
-            raise TypeError(msg) from reason
-
-
 def _save(path: str | Path, stored: _ensembles.Stored) -> None:
     """Write the models. The scores are in the container by now, and stay there if the disk has become full."""
     try:
@@ -294,13 +275,6 @@ def _save(path: str | Path, stored: _ensembles.Stored) -> None:
             "Make space or pass another file, and call again; with `checkpoint=` nothing is trained twice."
         )
         warnings.warn(msg, UserWarning, stacklevel=4)
-
-
-def _require_folder(checkpoint: str | Path | None, rng: object) -> None:
-    if checkpoint is not None and rng is None:
-        msg = "With `rng=None` every call draws folds of its own, and `checkpoint` cannot go on. Pass a seed: `rng=0`."
-        raise ValueError(msg)
-    _checks.folder("checkpoint", checkpoint)
 
 
 def _by_modality(mdata: MuData, classifier: Any) -> dict[str, Any]:
@@ -314,23 +288,6 @@ def _by_modality(mdata: MuData, classifier: Any) -> dict[str, Any]:
 def _takes_tensors(choice: Any) -> bool:
     """Whether a classifier may be given arrays of more than two dimensions."""
     return choice == "image" or not isinstance(choice, str)
-
-
-def _require_images(inputs: Mapping[str, _features.Features], chosen: Mapping[str, Any]) -> None:
-    """Before anything is trained, which for another modality may take long."""
-    for name, found in inputs.items():
-        if chosen[name] == "image":
-            image_shape(found.values.shape, said=f"`mdata[{name!r}].{found.said}`")
-
-
-def _require_dense(inputs: Mapping[str, _features.Features]) -> None:
-    for name, found in inputs.items():
-        if hasattr(found.values, "nnz") or np.ndim(found.values) != 2:  # noqa: PLR2004, a matrix
-            msg = (
-                f"`batch_key=` takes each batch's shift from the features, and those of {name!r} in {found.said} are "
-                "sparse or images. Run `pp.represent` first, or pass `use_rep=` with dense components."
-            )
-            raise ValueError(msg)
 
 
 def _shares(codes: Mapping[str, IntArray], n_treatments: int, prior: str) -> dict[str, FloatArray]:
@@ -349,31 +306,3 @@ def _bars(*, show: bool) -> Callable[[int, str, str], Any]:
             yield progress_bar.update
 
     return one
-
-
-def _require_memory(
-    inputs: Mapping[str, _features.Features], n_columns: int, compress_above: int, n_jobs: int | None
-) -> None:
-    from joblib import cpu_count
-
-    at_a_time = n_jobs if n_jobs is not None and n_jobs > 0 else 1 if n_jobs is None else cpu_count()
-    needed = _estimate.of_scores(
-        {name: found.values for name, found in inputs.items()}, n_columns, compress_above, at_a_time
-    )
-    change = (
-        "Represent the cells by fewer components (`pp.represent(n_comps=)`), pass a smaller `compress_above=` or "
-        "`n_jobs=`, or take a sample of the cells."
-    )
-    _estimate.require("tl.propensity", needed, change)
-
-
-def _warn_of_small(codes: Mapping[str, IntArray], treatments: pd.Index, n_folds: int) -> None:
-    """Treatments with fewer cells than folds, by name."""
-    counts = np.array([np.bincount(code[code >= 0], minlength=len(treatments)) for code in codes.values()])
-    small = set(treatments[(counts < n_folds).any(axis=0)])
-    if small:
-        msg = (
-            f"{len(small)} treatments have fewer cells than folds ({n_folds}): {_checks.listed(sorted(small))}. "
-            "Their scores rest on very few cells; raise `min_cells` in `pp.treatment` to leave them out."
-        )
-        warnings.warn(msg, UserWarning, stacklevel=4)
